@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# meshd: `make help` lists the targets.
+
+B       ?= build
+SAN     ?=
+V       ?= 0
+Q       := $(if $(filter 1,$(V)),,@)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CC      := gcc
+CLANG   := clang
+VERSION := $(shell cat VERSION)
+
+ifneq ($(SAN),)
+B := build/san-$(subst $(comma),-,$(SAN))
+endif
+comma := ,
+
+PKGS_CONTROL := libuv wolfssl libmicrohttpd jansson
+PKGS_DP      := libnl-3.0 libnl-route-3.0 libmnl libnftnl libbpf
+PKGS_CLI     := jansson yaml-0.1 smartcols
+
+WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wpointer-arith \
+        -Wwrite-strings -Wvla -Wundef -Wno-missing-field-initializers -Wno-missing-braces -Wno-format-truncation
+CFLAGS ?= -O2 -g
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -fno-strict-aliasing -fstack-protector-strong $(WARN) $(CFLAGS) \
+        -DMESH_VERSION='"$(VERSION)"' -I. -I$(B)/gen -MMD -MP
+LDFLAGS ?= -Wl,--as-needed -pthread
+ifneq ($(SAN),)
+ALL_CFLAGS += -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS    += -fsanitize=$(SAN)
+endif
+
+# ---- what is built -------------------------------------------------------------------------------
+BASE_SRC    := $(wildcard base/*.c)
+DP_SRC      := $(wildcard dataplane/*.c dataplane/*/*.c)
+CONTROL_SRC := $(filter-out control/meshd/main.c,$(wildcard control/*/*.c))
+SHIM_SRC    := $(wildcard control/agent/shim/*.c)
+CLI_SRC     := $(wildcard cli/*.c cli/*/*.c)
+BPF_SRC     := $(wildcard bpf/*.bpf.c)
+TEST_SRC    := $(wildcard tests/unit/test_*.c tests/golden/test_*.c tests/sim/test_*.c tests/bpf/test_*.c tests/fuzz/test_*.c)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC   := $(wildcard bench/*.c)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+SKELS := $(patsubst bpf/%.bpf.c,$(B)/gen/%.skel.h,$(BPF_SRC))
+TESTS := $(patsubst %.c,$(B)/%,$(TEST_SRC))
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCH_SRC))
+LIBS  := $(B)/libcontrol.a $(B)/libdataplane.a $(B)/libbase.a
+
+cflags_of = $(shell pkg-config --cflags $(1) 2>/dev/null)
+libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
+LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
+
+.PHONY: all deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.DEFAULT_GOAL := all
+all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
+
+$(B)/meshd: $(call obj,control/meshd/main.c) $(LIBS)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
+
+$(B)/meshctl: $(call obj,$(CLI_SRC)) $(B)/libbase.a
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(call obj,$(CLI_SRC)) $(B)/libbase.a $(call libs_of,$(PKGS_CLI)) -lm
+
+# Static and without libraries: twenty of them must weigh nothing.
+$(B)/mesh-shim: $(SHIM_SRC)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARN) -I. -static -Wl,--gc-sections -ffunction-sections -o $@ $(SHIM_SRC)
+
+$(B)/libbase.a: $(call obj,$(BASE_SRC))
+$(B)/libdataplane.a: $(call obj,$(DP_SRC))
+$(B)/libcontrol.a: $(call obj,$(CONTROL_SRC))
+$(B)/%.a:
+	@echo "  AR    $@"; rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(B)/obj/%.o: %.c
+	@echo "  CC    $<"; mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+# Generated skeletons must exist before anything that may include them.
+$(call obj,$(DP_SRC)) $(patsubst %.c,$(B)/obj/%.o,$(TEST_SRC) $(BENCH_SRC)): | $(SKELS)
+
+# ---- BPF -----------------------------------------------------------------------------------------
+ARCH := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
+MULTIARCH := $(shell $(CC) -print-multiarch)
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+	@echo "  BPF   $<"; mkdir -p $(@D)
+	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I. -I/usr/include/$(MULTIARCH) -Wall -Werror -c -o $@ $<
+$(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
+	@mkdir -p $(@D)
+	$(Q)bpftool gen skeleton $< name $(subst -,_,$*)_bpf > $@.tmp && mv $@.tmp $@
+
+# ---- tests ---------------------------------------------------------------------------------------
+$(TESTS): $(B)/%: $(B)/obj/%.o $(LIBS)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL) -lcmocka -lldns
+$(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
+tests: $(TESTS)
+
+check: deps all tests ## install what is missing, build, run every test ring
+	@$(MAKE) --no-print-directory includes
+	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
+includes: ## check that includes only point where docs/architecture.md says they may
+	$(Q)/usr/bin/python3 tests/includes.py
+golden-update: all tests ## rewrite the golden files from what the code says now
+	$(Q)GOLDEN_UPDATE=1 /usr/bin/python3 tests/run.py --build $(B) golden
+lint: ## clang-format (dry run), cppcheck, include arrows
+	$(Q)/usr/bin/python3 tests/includes.py
+	$(Q)clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
+	$(Q)cppcheck --quiet --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -I. \
+	  --suppress=missingIncludeSystem --suppress='*:*/bpf/*' base dataplane control cli
+
+# Coverage-guided, for as long as FUZZ_SECONDS allows each target; the corpus replays in `make check`.
+FUZZ_SECONDS ?= 60
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
+build/fuzz/%: tests/fuzz/%.c $(wildcard base/*.c dataplane/*.c dataplane/dns/*.c control/*/*.c) | $(SKELS)
+	@echo "  FUZZ  $@"; mkdir -p $(@D)
+	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -DMESH_VERSION='"$(VERSION)"' -I. -I$(B)/gen \
+	  -ffunction-sections -fdata-sections -Wl,--gc-sections -o $@ $< \
+	  $(filter-out control/meshd/main.c,$(wildcard base/*.c dataplane/*.c dataplane/*/*.c control/*/*.c)) $(LIBS_ALL) -pthread
+fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
+	$(Q)for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus-$$n; echo "== $$n"; \
+	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n tests/fuzz/corpus/$$n || exit 1; done
+
+# ---- the rest ------------------------------------------------------------------------------------
+deps: ## install the Debian packages that are missing
+	$(Q)tests/deps.sh
+demo: deps all ## a three-node cluster on this machine, serving
+	$(Q)bench/../tests/demo.sh
+demo-down: ## remove the demo's cluster
+	$(Q)$(B)/meshctl lab down --name demo
+install: all ## install into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/mesh
+	install -m 755 $(B)/meshd $(B)/meshctl $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/mesh-shim $(DESTDIR)$(PREFIX)/libexec/mesh
+clean: ## remove build/
+	rm -rf build
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
