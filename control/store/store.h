@@ -119,5 +119,7 @@ int store_apply(struct store *s, uint64_t index, const void *cmd, size_t n, stru
 /* The whole store as bytes and back (into a fresh store; no events). */
 void store_snapshot_encode(const struct store *s, struct buf *out);
 int store_snapshot_decode(struct store *s, const void *p, size_t n, struct mesh_err *err) MESH_MUST_CHECK;
+/* Into a store in use: watchers hear the difference, s stays the same pointer. On error s is unchanged. */
+int store_snapshot_restore(struct store *s, const void *p, size_t n, struct mesh_err *err) MESH_MUST_CHECK;
 
 #endif
