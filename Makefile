@@ -50,6 +50,8 @@ LIBS  := $(B)/libcontrol.a $(B)/libdataplane.a $(B)/libbase.a
 
 cflags_of = $(shell pkg-config --cflags $(1) 2>/dev/null)
 libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
+# libnl's headers stand in a folder of their own.
+ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
 .PHONY: all deps install check lint fuzz clean help golden-update demo demo-down includes tests
@@ -119,7 +121,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 build/fuzz/%: tests/fuzz/%.c $(wildcard base/*.c dataplane/*.c dataplane/dns/*.c control/*/*.c) | $(SKELS)
 	@echo "  FUZZ  $@"; mkdir -p $(@D)
-	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -DMESH_VERSION='"$(VERSION)"' -I. -I$(B)/gen \
+	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -DMESH_VERSION='"$(VERSION)"' $(call cflags_of,libnl-3.0) -I. -I$(B)/gen \
 	  -ffunction-sections -fdata-sections -Wl,--gc-sections -o $@ $< \
 	  $(filter-out control/meshd/main.c,$(wildcard base/*.c dataplane/*.c dataplane/*/*.c control/*/*.c)) $(LIBS_ALL) -pthread
 fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
