@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   the one contract between the programs in the kernel and userspace: map keys and values, drop
+ *         reasons, load-time configuration. Included by both sides; nothing else of bpf/ is.
+ * Order:  addresses and ports are in network byte order, everything else in host order.
+ * Layout: ABI_LAYOUT names the directory maps are pinned in. A change of any struct here raises it: a new
+ *         meshd then starts with empty maps of its own instead of misreading old ones.
+ * IPv6:   addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. The IPv4 path is what is implemented.
+ */
+#ifndef BPF_ABI_H
+#define BPF_ABI_H
+
+#include <linux/types.h>
+
+#define ABI_LAYOUT 1
+
+struct abi_addr {
+	__be32 w[4];
+};
+_Static_assert(sizeof(struct abi_addr) == 16, "address");
+
+/* Why a packet was dropped: per-CPU counter map "drops", in this order.
+ *       name             text */
+#define ABI_DROPS(X)                                                                                                   \
+	X(MALFORMED, "malformed", "headers are cut short or contradict themselves")                                    \
+	X(SPOOF, "spoof", "a task sent with an address that is not its own")                                           \
+	X(MULTICAST, "multicast", "multicast and broadcast do not leave a task")                                       \
+	X(IPV6, "ipv6", "IPv6 on a network without it")                                                                \
+	X(IPV6_ND, "ipv6_nd", "IPv6 neighbour and router discovery, harmless")                                         \
+	X(ETHERTYPE, "ethertype", "neither IPv4, IPv6 nor ARP")                                                        \
+	X(ARP_UNKNOWN, "arp_unknown", "ARP for an address nobody has")                                                 \
+	X(UNKNOWN_DST, "unknown_dst", "address of the network that no task has")                                       \
+	X(ISOLATED, "isolated", "address of another network")                                                          \
+	X(INTERNAL, "internal", "an internal network has no way out")                                                  \
+	X(NO_BACKEND, "no_backend", "the service has no serving task")                                                 \
+	X(PROTOCOL, "protocol", "a service address takes TCP, UDP and ICMP echo only")                                 \
+	X(FRAGMENT, "fragment", "fragments carry no ports to balance by")                                              \
+	X(TTL, "ttl", "time to live ran out")                                                                          \
+	X(UNKNOWN_NODE, "unknown_node", "tunnelled by a machine that is not of the cluster")                           \
+	X(UNKNOWN_SRC, "unknown_src", "tunnelled with a source its sender does not run")                               \
+	X(NOT_LOCAL, "not_local", "tunnelled here for a task that is not here")                                        \
+	X(NO_IFACE, "no_iface", "device without a task")                                                               \
+	X(NO_PORT, "no_port", "tunnelled for a port that nothing publishes")                                           \
+	X(FLOW_FULL, "flow_full", "no free client port, or the flow table refused")                                    \
+	X(NO_ROUTE, "no_route", "no route back to the client")                                                         \
+	X(NAT, "nat", "rewriting the packet failed")                                                                   \
+	X(TUNNEL, "tunnel", "no tunnel key")
+
+enum abi_drop {
+#define X(name, id, text) DROP_##name,
+	ABI_DROPS(X)
+#undef X
+		DROP_MAX
+};
+
+/* What happened on purpose: per-CPU counter map "events". */
+#define ABI_EVENTS(X)                                                                                                  \
+	X(INGRESS, "ingress", "packets to published ports, chosen a task here")                                        \
+	X(SECOND_CHANCE, "second_chance", "packets passed on to another task because theirs is gone")                  \
+	X(OTHER_PORT, "other_port", "flows that got another client port, theirs was taken")                            \
+	X(CACHED, "cached", "packets that kept their task while the set changed")                                      \
+	X(PREVIOUS, "previous", "packets of older flows sent to the previous choice")                                  \
+	X(FLOW_NEW, "flow_new", "flows begun with a task of this node")                                                \
+	X(VIP_PACKET, "vip_packet", "packets to a service address translated one by one")                              \
+	X(ARP, "arp", "ARP questions answered")                                                                        \
+	X(ECHO, "echo", "echo requests answered for service addresses and gateways")                                   \
+	X(CONNECT, "connect", "sockets pointed from a service address to a task")
+
+enum abi_event {
+#define X(name, id, text) EVENT_##name,
+	ABI_EVENTS(X)
+#undef X
+		EVENT_MAX
+};
+
+/* Load-time configuration: "const volatile struct abi_config config" of every program. */
+struct abi_config {
+	struct abi_addr self; /* this node's underlay address */
+	__u32 vxlan_ifindex;
+	__u32 lo_ifindex;
+	__u32 zero_csum;   /* outer UDP checksum left zero */
+	__u32 test_tunnel; /* tests only: tunnel key from skb->mark (VNI) and skb->priority (IPv4, host order) */
+};
+_Static_assert(sizeof(struct abi_config) == 32, "config");
+
+/* "runtime": ARRAY of one. What may change while the programs run. */
+struct abi_runtime {
+	__u32 ingress_vni;
+	__u32 pad;
+};
+
+/* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
+enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
+struct abi_iface {
+	struct abi_addr ip, gateway, net, mask;
+	__u32 vni;
+	__u32 task; /* same for all interfaces of a task */
+	__u32 flags;
+	__u8 mac[6], host_mac[6];
+};
+_Static_assert(sizeof(struct abi_iface) == 88, "iface");
+
+/* "endpoints": HASH */
+struct abi_endpoint_key {
+	__u32 vni;
+	struct abi_addr ip;
+};
+_Static_assert(sizeof(struct abi_endpoint_key) == 20, "endpoint key");
+
+enum abi_endpoint_flags { ENDPOINT_VIP_FLOWS = 1 }; /* kernel: it has flows translated packet by packet */
+struct abi_endpoint {
+	struct abi_addr node; /* underlay address; all zero for tasks of this node */
+	__u32 ifindex;        /* host end, 0 for tasks of other nodes */
+	__u32 backend;        /* index in "backends", 0 = of no service */
+	__u32 task;           /* as in abi_iface, 0 for tasks of other nodes */
+	__u8 mac[6];
+	__u8 flags;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct abi_endpoint) == 36, "endpoint");
+
+/* "backends": mmapable ARRAY, slot 0 unused. A slot is not used again before no table names it. */
+enum abi_backend_state { BACKEND_FREE, BACKEND_STARTING, BACKEND_SERVING, BACKEND_DRAINING, BACKEND_GONE };
+struct abi_backend {
+	struct abi_addr ip, node; /* node: all zero for tasks of this node */
+	__u32 vni;
+	__u32 ifindex; /* 0 for tasks of other nodes */
+	__u32 service; /* index in "services" */
+	__u32 uid;     /* never used twice, so that a cached index can be checked */
+	__u32 weight;
+	__u8 mac[6];
+	__u8 state;
+	__u8 pad;
+	__u32 pad2;
+};
+_Static_assert(sizeof(struct abi_backend) == 64, "backend");
+
+/*
+ * "services": mmapable ARRAY, slot 0 unused. cur and prev name Maglev tables in "slots":
+ * first chunk << 8 | log2(slots), written as one word; 0 = none.
+ */
+enum abi_service_flags { SERVICE_DIRECT = 1, SERVICE_AFFINITY = 2, SERVICE_LOCAL = 4 };
+struct abi_service {
+	__u64 key; /* chosen by userspace, 0 = free */
+	__u64 cur, prev;
+	__u64 changed_ns; /* CLOCK_MONOTONIC, when cur replaced prev */
+	__u32 flags;
+	__u32 vni;
+	__u32 n; /* serving backends */
+	__u32 pad[5];
+};
+_Static_assert(sizeof(struct abi_service) == 64, "service");
+
+/* "slots": mmapable ARRAY of chunks of backend indexes (0 = empty). */
+#define ABI_CHUNK 32
+struct abi_chunk {
+	__u16 slot[ABI_CHUNK];
+};
+
+/* "vips": HASH, address -> service */
+struct abi_vip {
+	__u32 service;
+	__u32 vni;
+};
+
+/* "ports": HASH. Also says what a published port means to a task of this node. */
+struct abi_port_key {
+	__u8 proto, pad;
+	__be16 port;
+};
+enum abi_port_kind { PORT_MESH, PORT_HOST };
+enum abi_port_flags { PORT_CLOSED_HERE = 1 }; /* known, but this node's own addresses do not take it */
+struct abi_port {
+	__u32 service; /* PORT_MESH: index in "services" */
+	__u32 vni;     /* PORT_HOST: the task */
+	struct abi_addr ip;
+	__be16 target;
+	__u8 kind;
+	__u8 flags;
+};
+_Static_assert(sizeof(struct abi_port) == 28, "port");
+
+/* "host_addrs", "nodes": HASH, address -> u32. "subnets": LPM_TRIE -> vni. */
+struct abi_subnet_key {
+	__u32 prefix; /* of 128 */
+	struct abi_addr net;
+};
+
+/*
+ * "flows": LRU_HASH, on the node that runs the task. Key: how the task sees the connection.
+ * "vip_flows": LRU_HASH of the same types, on the client's node, for what no socket hook translated:
+ *   (client, VIP) -> backend in .dst, and (client, backend) -> VIP in .dst.
+ */
+struct abi_flow_key {
+	struct abi_addr task, peer;
+	__be16 tport, pport;
+	__u8 proto;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct abi_flow_key) == 40, "flow key");
+
+enum abi_flow_state { FLOW_SYN, FLOW_OPEN, FLOW_CLOSED };
+enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4 };
+struct abi_flow {
+	struct abi_addr dst;    /* what the client dialled */
+	struct abi_addr client; /* who the client is: differs from key.peer for loopback and local tasks */
+	struct abi_addr node;   /* ingress node, all zero = this one */
+	__be16 dport, cport;
+	__u32 backend;
+	__u32 task;
+	__u8 state, flags;
+	__u8 pad[2];
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE: last change of state, for UDP last packet */
+};
+_Static_assert(sizeof(struct abi_flow) == 72, "flow");
+
+/* "choices": LRU_HASH, at the ingress: who serves a flow begun while the set was changing. */
+struct abi_choice_key {
+	struct abi_addr client, dst;
+	__be16 cport, dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+struct abi_choice {
+	__u32 backend, uid;
+};
+
+/* "socks": LRU_HASH, socket cookie and address -> the other address of the translation. */
+enum abi_sock_kind { SOCK_FORWARD, SOCK_REVERSE, SOCK_PEER };
+struct abi_sock_key {
+	__u64 cookie;
+	struct abi_addr addr;
+	__be16 port;
+	__u16 kind;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct abi_sock_key) == 32, "sock key");
+struct abi_sock {
+	struct abi_addr addr;
+	__u32 backend, uid;
+};
+
+/* "backend_stats": PERCPU_ARRAY by backend index. */
+struct abi_stats {
+	__u64 packets_in, bytes_in; /* to the task */
+	__u64 packets_out, bytes_out;
+	__u64 conns;
+};
+
+#endif

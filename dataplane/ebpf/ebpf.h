@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   the eBPF driver: loads the programs, attaches them, and writes what they look up. Knows nothing of
+ *         ids, names or deltas; dataplane/dp.c says what should be there.
+ * Owner:  pinned maps and links below pin_dir; they outlive the process. ebpf_destroy removes them.
+ * Thread: the data plane's; every call may block in the kernel for a short while (services: writes to
+ *         shared memory only). ebpf_metrics too: call it from the same thread.
+ * Order:  every ebpf_set_* is idempotent and replaces. What is referred to need not exist yet, except that
+ *         a task interface needs its network. Make before break: set endpoints and services before VIPs and ports.
+ * Restart: nothing is remembered here but what is in the maps. After ebpf_open set everything that is wanted,
+ *         attach everything again (programs are swapped atomically), then ebpf_sweep removes the rest.
+ *         ebpf_mark starts such a pass at any other time.
+ * Errors: negative codes; err tells the story.
+ */
+#ifndef DATAPLANE_EBPF_EBPF_H
+#define DATAPLANE_EBPF_EBPF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "dataplane/state.h"
+
+struct ebpf;
+
+struct ebpf_config {
+	const char *pin_dir;    /* on a bpffs, private to this node; made when absent */
+	const char *cgroup;     /* cgroup v2 directory of all our tasks; NULL: no socket hooks */
+	struct dp_ip self;      /* this node's underlay address */
+	unsigned vxlan_ifindex; /* the collect-metadata device */
+	uint32_t flows_max;     /* entries of the flow tables, 0 = 65536 */
+	bool udp_csum;          /* checksums in the outer UDP header (default: zero, as VXLAN over IPv4 has it) */
+	bool no_tcx;            /* use clsact even where the kernel has tcx */
+	bool test_tunnel;       /* tests only, see bpf/abi.h */
+};
+
+/* 0 when this kernel can run the driver; else MESH_E_UNSUPPORTED or -EPERM, err names what is missing. */
+int ebpf_probe(struct mesh_err *err) MESH_MUST_CHECK;
+
+/* Loads, adopts pinned maps of the same layout, attaches the socket hooks. Begins a mark-and-sweep pass. */
+int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *err) MESH_MUST_CHECK;
+/* Frees memory; programs, links and maps stay. NULL is fine. */
+void ebpf_close(struct ebpf *e);
+/* Detaches and unpins everything, then frees. */
+void ebpf_destroy(struct ebpf *e);
+
+/* Starts a pass: what is not set or attached again until ebpf_sweep is removed by it. */
+void ebpf_mark(struct ebpf *e);
+void ebpf_sweep(struct ebpf *e);
+
+/* ---- devices, all of the network namespace the caller runs in ---- */
+enum ebpf_hook { EBPF_UPLINK, EBPF_LO, EBPF_VXLAN };
+int ebpf_attach(struct ebpf *e, enum ebpf_hook hook, unsigned ifindex, struct mesh_err *err) MESH_MUST_CHECK;
+/* An uplink went away or is none any more. A device that is gone is fine. */
+void ebpf_detach(struct ebpf *e, unsigned ifindex);
+
+/* One interface of a task: the host end of its veth pair. */
+struct ebpf_iface {
+	unsigned ifindex;    /* host end */
+	uint32_t vni;        /* network, 0 = the local one; must have been set */
+	struct dp_ip ip;     /* the task's */
+	uint32_t task;       /* same nonzero number for all interfaces of a task, distinct from other tasks' here */
+	uint8_t host_mac[6]; /* of the host end; the gateway's answer to ARP */
+	bool internal;       /* no way out through this one (also when the network is internal) */
+};
+int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *i, struct mesh_err *err) MESH_MUST_CHECK;
+/* Before or after the device is deleted. The endpoint's own entry is removed with ebpf_del_endpoint. */
+void ebpf_detach_task(struct ebpf *e, unsigned ifindex);
+
+/* ---- what the programs look up ---- */
+/* The machine's own addresses: what clients may dial published ports at. */
+int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr);
+
+/* Machines we take tunnelled packets from. */
+int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr);
+
+struct ebpf_network {
+	uint32_t vni; /* 0 = the local network */
+	struct dp_ip subnet, gateway;
+	unsigned prefix; /* of an IPv4 or IPv6 address: "10.0.1.0/24" is 24 */
+	bool internal, ingress;
+};
+int ebpf_set_network(struct ebpf *e, const struct ebpf_network *n, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_network(struct ebpf *e, uint32_t vni);
+
+struct ebpf_endpoint {
+	uint32_t vni;
+	struct dp_ip ip;
+	struct dp_ip node; /* underlay address of its machine; ignored for tasks of this node */
+	bool local;        /* runs here; takes packets once ebpf_attach_task named its interface */
+};
+int ebpf_set_endpoint(struct ebpf *e, const struct ebpf_endpoint *ep, struct mesh_err *err) MESH_MUST_CHECK;
+/* New packets for it are refused from now on; its flows are forgotten. */
+void ebpf_del_endpoint(struct ebpf *e, uint32_t vni, const struct dp_ip *ip);
+
+/* A service on one network. key: nonzero, the caller's, stable over restarts: a 64-bit hash of the ids. */
+struct ebpf_backend {
+	struct dp_ip ip;
+	struct dp_ip node; /* as in ebpf_endpoint */
+	bool local;
+	uint32_t weight;             /* 0 = 1 */
+	enum dp_backend_state state; /* only serving ones are in the table */
+};
+struct ebpf_service {
+	uint64_t key;
+	uint32_t vni;
+	bool direct_return, affinity;
+	const struct ebpf_backend *backends; /* borrowed; in any order */
+	size_t n;
+};
+/* Rebuilds the table when the serving set or weights changed; slots whose owner stays do not move. */
+int ebpf_set_service(struct ebpf *e, const struct ebpf_service *s, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_service(struct ebpf *e, uint64_t key);
+
+/* The service must have been set. */
+int ebpf_set_vip(struct ebpf *e, const struct dp_ip *vip, uint64_t service, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_vip(struct ebpf *e, const struct dp_ip *vip);
+
+struct ebpf_port {
+	uint8_t proto;              /* IPPROTO_TCP, IPPROTO_UDP */
+	uint16_t published, target; /* host order */
+	uint64_t service;           /* routing mesh; must have been set */
+	bool host_mode;             /* straight to the local task (vni, ip) instead */
+	uint32_t vni;
+	struct dp_ip ip;
+	bool closed_here; /* the host listens on it: tasks here still serve what other nodes take in */
+};
+int ebpf_set_port(struct ebpf *e, const struct ebpf_port *p, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_del_port(struct ebpf *e, uint8_t proto, uint16_t published);
+
+/* ---- what the programs know ---- */
+/* Connections through published ports that are open to this task address. */
+int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out) MESH_MUST_CHECK;
+/* Forgets all flows of a task address (dead tasks; ebpf_del_endpoint does it too). */
+void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task);
+
+struct ebpf_stats {
+	uint64_t packets_in, bytes_in, packets_out, bytes_out, conns;
+};
+/* Of one backend of a service, of all its serving and draining ones when ip is NULL. MESH_E_NOT_FOUND. */
+int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip,
+                       struct ebpf_stats *out) MESH_MUST_CHECK;
+/* Reads drop counter i: its id and text (static); false past the last. */
+bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, uint64_t *packets);
+/* Appends Prometheus text: drops by reason, events, flow table. */
+void ebpf_metrics(struct ebpf *e, struct buf *out);
+
+#endif
