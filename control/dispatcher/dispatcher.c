@@ -404,6 +404,11 @@ void disp_disconnect(struct disp *d, const char *node, bool closed, int64_t now)
 	d->wake = true;
 }
 
+void disp_leave(struct disp *d, const char *node, int64_t now)
+{
+	disp_disconnect(d, node, true, now - d->config.closed_ns);
+}
+
 void disp_beat(struct disp *d, const char *node, int64_t now)
 {
 	struct session *s = session_of(d, node);

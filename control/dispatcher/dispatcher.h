@@ -36,6 +36,8 @@ void disp_connect(struct disp *d, const char *node, const char *addr, const stru
                   int64_t mono_ns);
 /* closed: the connection ended by itself; false: it went silent or broke. */
 void disp_disconnect(struct disp *d, const char *node, bool closed, int64_t mono_ns);
+/* The node leaves the swarm by its own will: DOWN at once. */
+void disp_leave(struct disp *d, const char *node, int64_t mono_ns);
 void disp_beat(struct disp *d, const char *node, int64_t mono_ns);
 void disp_describe(struct disp *d, const char *node, const struct md_node_description *desc);
 void disp_ack(struct disp *d, const char *node, uint64_t version, int64_t mono_ns);

@@ -7,6 +7,7 @@
 FIELDS(wire_hello){
 	SF_OBJ(1, "description", description, &md_node_description_schema, 0),
 	SF(2, STR, "meshd_version", meshd_version, 0),
+	SF_ENUM(3, "availability", availability, &md_availability_names, 0),
 };
 SCHEMA(wire_hello_schema, wire_hello, wire_hello_fields);
 #undef T
@@ -84,6 +85,7 @@ const struct schema *wire_schema(enum wire_kind kind)
 	case WIRE_DESCRIBE:
 		return &md_node_description_schema;
 	case WIRE_HEARTBEAT:
+	case WIRE_LEAVE:
 		return &empty_schema;
 	case WIRE_STATUS:
 		return &wire_status_schema;

@@ -18,6 +18,7 @@ enum wire_kind {
 	WIRE_HEARTBEAT, /* empty */
 	WIRE_STATUS,    /* struct wire_status */
 	WIRE_ACK,       /* struct wire_ack */
+	WIRE_LEAVE,     /* empty: the node leaves the swarm */
 	/* manager -> agent */
 	WIRE_WELCOME = 32, /* struct wire_welcome */
 	WIRE_ASSIGN,       /* struct wire_assign */
@@ -26,6 +27,7 @@ enum wire_kind {
 struct wire_hello {
 	struct md_node_description description;
 	char *meshd_version;
+	int availability; /* enum md_availability asked for at join; counts the first time only */
 };
 
 struct wire_task_status {

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Role: meshd's command line. Strings are borrowed from argv or static. */
+#ifndef CONTROL_MESHD_OPTIONS_H
+#define CONTROL_MESHD_OPTIONS_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+struct options {
+	const char *name;        /* mark in kernel-visible names and cgroups */
+	const char *state, *run; /* directories */
+	const char *socket;      /* API */
+	const char *hostname;
+	const char *advertise_addr; /* NULL: the address of the default route's link */
+	const char *data_plane;     /* "auto", "ebpf", "nft" */
+	const char *runtime;
+	const char *shim;
+	enum log_level log_level;
+};
+
+/* 0: go on. 1: --help or --version was answered. Negative: err says what is wrong. */
+int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err) MESH_MUST_CHECK;
+
+#endif
