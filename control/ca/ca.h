@@ -5,6 +5,8 @@
  * Names:   a node certificate carries O = cluster id, OU = "swarm-manager" | "swarm-worker", CN = node id, as
  *          swarmkit does; keys are P-256.
  * Token:   "SWMTKN-1-<50 base36: sha256 of the root certificate>-<25 base36 secret>".
+ * Root:    where a root is asked for, several certificates may stand one after the other while the root is
+ *          rotated: the first one signs and is what tokens pin, all are trusted.
  * Secrets: private keys are wiped when freed and never logged.
  */
 #ifndef CONTROL_CA_CA_H
@@ -51,11 +53,19 @@ int net_identity_new(const struct bytes *root_cert, const struct bytes *cert, co
 /* An identity that trusts nobody yet and has no certificate: joining. */
 struct net_identity *net_identity_anonymous(void);
 void net_identity_free(struct net_identity *id);
-/* Renewed certificate: connections made from now on use it. */
+/* Another holder of the same identity; net_identity_free drops one. */
+struct net_identity *net_identity_ref(struct net_identity *id);
+/* No certificate yet, but a root that the other end must prove: the second step of joining. */
+int net_identity_pinned(const struct bytes *root_cert, struct net_identity **out, struct mesh_err *err) MESH_MUST_CHECK;
+/* Renewed certificate: connections made from now on use it. On failure nothing changes. */
 int net_identity_replace(struct net_identity *id, const struct bytes *root_cert, const struct bytes *cert,
                          const struct bytes *key, struct mesh_err *err) MESH_MUST_CHECK;
 const struct net_peer *net_identity_self(const struct net_identity *id);
-/* On disk: dir/root.crt, dir/node.crt, dir/node.key (PEM, 0600), written atomically. */
+/*
+ * On disk: dir/root.crt, dir/node.crt, dir/node.key (PEM, 0600), written atomically. node.key holds key,
+ * certificate and root together and is what is loaded, so that a crash cannot mix two generations; the other
+ * two are copies for people and tools. load: -ENOENT when there is none. An expired certificate loads.
+ */
 int net_identity_save(const struct net_identity *id, const char *dir, struct mesh_err *err) MESH_MUST_CHECK;
 int net_identity_load(const char *dir, struct net_identity **out, struct mesh_err *err) MESH_MUST_CHECK;
 /* Both DER, borrowed. */
@@ -67,9 +77,9 @@ struct ca_joined {
 	node_id node;
 	cluster_id cluster;
 	bool manager;
-	struct net_identity *identity; /* taken by the receiver */
+	struct net_identity *identity; /* taken by the receiver; renewal: another reference to the one given */
 };
-/* Exactly once. joined is NULL when code is not 0; err then says why in the server's own words. */
+/* Exactly once, never from inside ca_join. joined is NULL when code is not 0; err then says why in the server's own words. */
 typedef void (*ca_join_cb)(void *arg, int code, const struct ca_joined *joined, const struct mesh_err *err);
 /*
  * Client side of joining: fetch the root over an unverified connection, compare with the token's digest,
@@ -77,7 +87,10 @@ typedef void (*ca_join_cb)(void *arg, int code, const struct ca_joined *joined, 
  */
 void ca_join(uv_loop_t *loop, const char *addr, const char *token, const char *advertise_addr, ca_join_cb cb,
              void *arg);
-/* Same over an authenticated connection, for renewal: a new certificate for the same node. */
+/*
+ * Same over an authenticated connection, for renewal: a new certificate for the same node, which id then
+ * carries (its role may have changed: net_identity_self, joined->manager).
+ */
 void ca_renew(uv_loop_t *loop, struct net_identity *id, const char *addr, ca_join_cb cb, void *arg);
 
 /*
@@ -100,7 +113,10 @@ struct ca_server_ops {
 /* cert: DER from ca_issue. A refusal is code + err text, sent to the client word for word. */
 void ca_join_answer(struct ca_join_pending *p, int code, const struct ca_issue *what, const struct bytes *cert,
                     const struct mesh_err *err);
-/* The ops to return from net_accept_fn for anonymous peers, and the handler for RENEW_CSR frames. */
+/*
+ * The ops to return from net_accept_fn for anonymous peers (call it once a connection: the arg is made for
+ * it), and the handler for RENEW_CSR frames. Open questions may be answered after ca_server_free.
+ */
 struct ca_server;
 struct ca_server *ca_server_new(const struct ca_server_ops *ops, void *arg);
 void ca_server_free(struct ca_server *s);
