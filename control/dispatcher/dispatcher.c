@@ -2,7 +2,6 @@
 #include "control/dispatcher/dispatcher.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "control/dispatcher/world.h"
 
@@ -497,11 +496,8 @@ static void write_node(struct session *s, struct store_tx *tx)
 	if (!news)
 		return;
 	struct md_node *e = store_tx_edit(tx, STORE_NODE, s->node.s);
-	if (want != e->status.state) {
+	if (want != e->status.state)
 		str_set(&e->status.message, want == MD_NODE_DOWN ? "heartbeat failure" : "");
-		log_info("node %s node=%s hostname=%s", want == MD_NODE_DOWN ? "is down" : "is ready", s->node.s,
-		         e->description.hostname ? e->description.hostname : "?");
-	}
 	e->status.state = want;
 	if (s->addr)
 		str_set(&e->status.addr, s->addr);
@@ -611,8 +607,9 @@ void disp_settled(struct disp *d, bool applied)
 	}
 	for (size_t i = 0; i < d->in_flight; i++)
 		sch_clear(&md_task_status_schema, &d->statuses.data[i].status);
-	memmove(d->statuses.data, d->statuses.data + d->in_flight,
-	        (d->statuses.len - d->in_flight) * sizeof(*d->statuses.data));
+	if (d->in_flight)
+		memmove(d->statuses.data, d->statuses.data + d->in_flight,
+		        (d->statuses.len - d->in_flight) * sizeof(*d->statuses.data));
 	d->statuses.len -= d->in_flight;
 	d->in_flight = 0;
 }

@@ -127,18 +127,10 @@ static int start(struct meshd *m, struct mesh_err *err)
 		                   .runtime = o->runtime,
 		                   .cgroup = cgroup };
 	/* The swarm first: what the agent adopts attaches to networks that must be known by then. */
-	struct node_state probe = { 0 };
-	bool was_in_swarm = state_load(o->state, &probe, NULL) == 0;
-	if (was_in_swarm) {
-		m->st = probe;
-		network_start(m->network);
-	}
-	rc = agent_open(m->loop, &ac, &agent_ops_, m, &m->agent, err);
-	if (!rc) {
-		sch_clear(&node_state_schema, &m->st);
-		rc = cluster_resume(m, err);
-	}
-	if (!rc && was_in_swarm)
+	rc = cluster_resume(m, err);
+	if (!rc)
+		rc = agent_open(m->loop, &ac, &agent_ops_, m, &m->agent, err);
+	if (!rc && m->in_swarm)
 		network_adopted(m->network);
 	if (!rc)
 		rc = api_open(m->loop, o->socket, &meshd_api_ops, m, &m->api, err);

@@ -168,6 +168,20 @@ static void on_timer(uv_timer_t *t)
 	arm(mgr);
 }
 
+/* The operator's narration of the cluster. */
+static void on_store(void *arg, const struct store_event *ev)
+{
+	const struct md_node *was = ev->old, *is = ev->new;
+	(void)arg;
+	if (ev->object != STORE_NODE || !was || !is || was->status.state == is->status.state)
+		return;
+	const char *hostname = is->description.hostname ? is->description.hostname : "?";
+	if (is->status.state == MD_NODE_DOWN)
+		log_warn("node is down; its tasks are replaced node=%s hostname=%s", is->meta.id, hostname);
+	else if (was->status.state == MD_NODE_DOWN)
+		log_info("node is back node=%s hostname=%s", is->meta.id, hostname);
+}
+
 /* ---- what Raft asks ---- */
 
 static int on_apply(void *arg, uint64_t index, const void *p, size_t n, struct mesh_err *err)
@@ -204,9 +218,11 @@ static void on_leader(void *arg, bool leads)
 		struct disp_config c = disp_config_of(heartbeat_period(mgr));
 		mgr->disp = disp_new(mgr->store, &c, clock_mono_ns());
 		mgr->brain = brain_new(mgr->store, &mgr->m->rng);
+		store_watch(mgr->store, on_store, mgr);
 		log_info("this node leads the swarm");
 		kick(mgr);
 	} else if (!leads && mgr->brain) {
+		store_unwatch(mgr->store, on_store, mgr);
 		brain_free(TAKE(mgr->brain));
 		disp_free(TAKE(mgr->disp));
 		log_warn("this node does not lead the swarm any more");
