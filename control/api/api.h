@@ -96,6 +96,8 @@ struct api_ops {
 	int (*check_published)(void *arg, const struct md_port *p, struct mesh_err *err);
 	/* Prometheus text for /metrics. */
 	void (*metrics)(void *arg, struct buf *out);
+	/* The key as a person has it ("SWMKEY-1-..."). May be NULL: not supported. */
+	void (*swarm_unlock)(void *arg, const char *key, api_done done, void *done_arg);
 };
 
 /* Listens on path (removed first when nothing answers there; -EADDRINUSE when a daemon does). Mode 0660. */
@@ -107,5 +109,7 @@ void api_close(struct api *a, void (*cb)(void *arg), void *arg);
 /* An event for /events; attrs borrowed. scope "swarm" or "local". */
 void api_event(struct api *a, const char *scope, const char *type, const char *action, const char *id,
                const struct str_map *attrs);
+/* The same for a change in the store, worded as the engine does: a store_watch_fn, arg is the struct api. */
+void api_on_store_event(void *api, const struct store_event *ev);
 
 #endif

@@ -454,7 +454,7 @@ static int read_number(const struct reader *r, const struct path *at, const stru
 		[SCH_OPT_U64] = { 0, INT64_MAX },
 		[SCH_OPT_I64] = { INT64_MIN, INT64_MAX },
 	};
-	int64_t v;
+	int64_t v = 0;
 	int rc = read_whole(r, at, j, range[f->type].lo, range[f->type].hi, &v);
 	if (rc)
 		return rc;
