@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Hook: egress of lo: the host's own connections to its addresses and to 127.0.0.0/8. A task cannot answer a
+ * loopback address: such clients appear to it as this node's address.
+ */
+#include "bpf/ingress.h"
+
+SEC("tc")
+int from_lo(struct __sk_buff *skb)
+{
+	struct origin o = { .egress = 1 };
+	struct packet p;
+	struct abi_port *port;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p) || !has_ports(&p) || p.fragment)
+		return TC_ACT_UNSPEC;
+	port = port_of(p.proto, p.dport);
+	if (!port || (!is_loopback(p.daddr) && !is_host_addr(p.daddr)))
+		return TC_ACT_UNSPEC;
+	if (is_loopback(p.saddr))
+		o.mac_flags = MAC_MASQ;
+	return take_in(skb, &p, port, &o);
+}
+
+char LICENSE[] SEC("license") = "GPL";

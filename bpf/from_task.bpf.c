@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Hook: ingress of a task's host-end veth: everything a task sends. */
+#include <linux/ipv6.h>
+
+#include "bpf/overlay.h"
+
+static __always_inline bool in_subnet(const struct abi_iface *i, __be32 a)
+{
+	return (a & i->mask.w[3]) == i->net.w[3];
+}
+
+static __always_inline struct abi_vip *vip_of(__be32 a)
+{
+	struct abi_addr key = addr4(a);
+
+	return bpf_map_lookup_elem(&vips, &key);
+}
+
+/* The gateway and service addresses live behind the host end; a peer's MAC comes from the endpoint map. */
+static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface *i)
+{
+	struct abi_endpoint *ep;
+	struct ethhdr *eth;
+	struct arp4 *a;
+	__u8 mac[ETH_ALEN];
+	__be32 tip;
+
+	pull(skb, ETH_HLEN + sizeof(*a));
+	eth = data_of(skb);
+	a = (void *)(eth + 1);
+	if ((void *)(a + 1) > end_of(skb))
+		return drop(DROP_MALFORMED);
+	if (a->op != bpf_htons(ARP_REQUEST) || a->pro != bpf_htons(ETH_P_IP) || a->pln != 4 || a->hln != ETH_ALEN)
+		return drop(DROP_ARP_UNKNOWN);
+	tip = a->tip;
+	/* Duplicate address detection and announcements ask for the task's own address: nobody else has it. */
+	if (tip == i->ip.w[3])
+		return drop(DROP_ARP_UNKNOWN);
+	if (a->sip != i->ip.w[3])
+		return drop(DROP_SPOOF);
+	if (tip == i->gateway.w[3] || vip_of(tip)) {
+		__builtin_memcpy(mac, i->host_mac, ETH_ALEN);
+	} else {
+		ep = endpoint_of(i->vni, tip);
+		if (!ep)
+			return drop(DROP_ARP_UNKNOWN);
+		__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+	}
+	a->op = bpf_htons(ARP_REPLY);
+	a->tip = a->sip;
+	__builtin_memcpy(a->tmac, a->smac, ETH_ALEN);
+	a->sip = tip;
+	__builtin_memcpy(a->smac, mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	event(ARP);
+	return bounce(skb);
+}
+
+static __always_inline int on_ipv6(struct __sk_buff *skb)
+{
+	struct ipv6hdr *ip;
+
+	pull(skb, ETH_HLEN + sizeof(*ip));
+	ip = data_of(skb) + ETH_HLEN;
+	if ((void *)(ip + 1) > end_of(skb))
+		return drop(DROP_MALFORMED);
+	/* Hop-by-hop: multicast listener reports. */
+	return drop(ip->nexthdr == IPPROTO_ICMPV6 || ip->nexthdr == 0 ? DROP_IPV6_ND : DROP_IPV6);
+}
+
+/* Echo to an address that is ours but nobody's: a service's, a gateway's. */
+static __always_inline int on_echo(struct __sk_buff *skb, const struct packet *p)
+{
+	struct rewrite r = rewrite_of(p);
+	struct icmp4 *icmp = data_of(skb) + L4_OFF(p);
+	__u64 sum;
+
+	if ((void *)(icmp + 1) > end_of(skb))
+		return drop(DROP_MALFORMED);
+	if (icmp->type != ICMP_ECHO_REQUEST)
+		return drop(DROP_PROTOCOL);
+	icmp->type = ICMP_ECHO_REPLY;
+	sum = (__u64)(__u16)~icmp->check + (__u16)~bpf_htons(ICMP_ECHO_REQUEST << 8);
+	icmp->check = (__u16)~fold16(sum);
+	r.saddr = p->daddr;
+	r.daddr = p->saddr;
+	if (rewrite(skb, p, &r) || set_macs(skb, p->smac, p->dmac))
+		return drop(DROP_NAT);
+	event(ECHO);
+	return bounce(skb);
+}
+
+static __always_inline int to_peer(struct __sk_buff *skb, struct packet *p, const struct abi_iface *i)
+{
+	struct abi_endpoint *ep = endpoint_of(i->vni, p->daddr);
+
+	if (!ep)
+		return drop(DROP_UNKNOWN_DST);
+	if (is_local(&ep->node))
+		return to_endpoint(skb, p, ep);
+	if (!i->vni)
+		return drop(DROP_UNKNOWN_DST);
+	if (set_macs(skb, ep->mac, 0))
+		return drop(DROP_MALFORMED);
+	return to_node(skb, ep->node.w[3], i->vni);
+}
+
+/* The backend a VIP flow goes to: the one it has, else a new one; 0 = none. */
+static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip *vip)
+{
+	struct abi_flow_key k = {
+		.task = addr4(p->saddr),
+		.peer = addr4(p->daddr),
+		.tport = p->sport,
+		.pport = p->dport,
+		.proto = p->proto,
+	};
+	struct abi_flow *f = bpf_map_lookup_elem(&vip_flows, &k);
+	struct abi_service *s;
+	struct abi_backend *b = 0;
+	struct abi_flow v = {};
+	__u32 hash, i = 0;
+
+	if (f && !(p->proto == IPPROTO_TCP && is_new(p))) {
+		b = backend_of(f->backend);
+		if (b && b->uid == f->task && takes_old(b))
+			return f->dst.w[3];
+	}
+	s = service_of(vip->service);
+	if (!s)
+		return 0;
+	hash = flow_hash(p, s->flags);
+	/* Not to itself: no stack takes a packet from its own address. */
+#pragma unroll
+	for (int n = 0; n < 4; n++) {
+		i = slot_of(s->cur, hash + n * 0x9e3779b1U);
+		b = backend_of(i);
+		if (b && b->ip.w[3] != p->saddr)
+			break;
+	}
+	if (!b || b->ip.w[3] == p->saddr)
+		return 0;
+	v.dst = b->ip;
+	v.backend = i;
+	v.task = b->uid;
+	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
+		return 0;
+	v.dst = k.peer;
+	k.peer = b->ip;
+	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
+		return 0;
+	return b->ip.w[3];
+}
+
+static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const struct abi_iface *i,
+                                  struct abi_vip *vip)
+{
+	struct abi_endpoint *me;
+	struct rewrite r = rewrite_of(p);
+
+	if (p->fragment)
+		return drop(DROP_FRAGMENT);
+	if (p->proto == IPPROTO_ICMP)
+		return on_echo(skb, p);
+	if (!has_ports(p))
+		return drop(DROP_PROTOCOL);
+	r.daddr = vip_backend(p, vip);
+	if (!r.daddr)
+		return drop(DROP_NO_BACKEND);
+	me = endpoint_of(i->vni, p->saddr);
+	if (me)
+		me->flags |= ENDPOINT_VIP_FLOWS;
+	event(VIP_PACKET);
+	if (rewrite(skb, p, &r))
+		return drop(DROP_NAT);
+	p->daddr = r.daddr;
+	return to_peer(skb, p, i);
+}
+
+static __always_inline bool is_own(const struct packet *p, const struct abi_iface *i)
+{
+	return p->saddr == i->ip.w[3] && same_mac(p->smac, i->mac);
+}
+
+/* Everything that is not of the task's own network. */
+static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, const struct abi_iface *i)
+{
+	struct origin o = { .mac_flags = MAC_MASQ, .hops = 1 };
+	struct abi_subnet_key net = { .prefix = 128, .net = addr4(p->daddr) };
+	struct abi_flow *f;
+	struct abi_port *port;
+
+	/* Answers leave through the interface with the default route, whichever they came in by. */
+	if (has_ports(p) && !p->fragment) {
+		f = flow_of_answer(p);
+		if (f && f->task == i->task)
+			return answer(skb, p, f);
+	}
+	if (!is_own(p, i))
+		return drop(DROP_SPOOF);
+	if (bpf_map_lookup_elem(&subnets, &net))
+		return drop(DROP_ISOLATED);
+	if (has_ports(p) && !p->fragment && is_host_addr(p->daddr)) {
+		port = port_of(p->proto, p->dport);
+		if (port && !(port->flags & PORT_CLOSED_HERE))
+			return take_in(skb, p, port, &o);
+	}
+	return i->flags & IFACE_INTERNAL ? drop(DROP_INTERNAL) : TC_ACT_OK;
+}
+
+SEC("tc")
+int from_task(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct abi_iface *i = bpf_map_lookup_elem(&ifaces, &ifindex);
+	struct abi_vip *vip;
+	struct packet p;
+
+	if (!i)
+		return drop(DROP_NO_IFACE);
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return on_arp(skb, i);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return on_ipv6(skb);
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return drop(DROP_ETHERTYPE);
+	if (parse4(skb, &p))
+		return drop(DROP_MALFORMED);
+	if (is_multicast(p.daddr))
+		return drop(DROP_MULTICAST);
+	if (!in_subnet(i, p.daddr))
+		return to_outside(skb, &p, i);
+	if (!is_own(&p, i))
+		return drop(DROP_SPOOF);
+	if (p.daddr == i->gateway.w[3] && p.proto == IPPROTO_ICMP && !p.fragment)
+		return on_echo(skb, &p);
+	vip = vip_of(p.daddr);
+	if (vip)
+		return to_vip(skb, &p, i, vip);
+	return to_peer(skb, &p, i);
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role: published ports: from a client's packet to the task, and from the task's answer to the client.
+ * Wire: the inner frame's destination MAC names the task, its source MAC the ingress node:
+ *       02 : 4c | HOP | MASQ : a.b.c.d. Answers carry the destination MAC reply_mac. IP headers are as the
+ *       client sees them; only the task's node translates, and it keeps the flow.
+ * Flows: keyed by how the task sees the client. Two dialled addresses (or two ports) may make the same client
+ *       port reach one task port twice: the second gets another client port, found again by the same probing.
+ */
+#ifndef BPF_INGRESS_H
+#define BPF_INGRESS_H
+
+#include "bpf/lb.h"
+
+enum { MAC_MARK = 0x4c, MAC_HOP = 1, MAC_MASQ = 2 };
+#define PORT_PROBES 4
+#define FLOW_REUSE_NS (120ULL * 1000000000)
+
+static const __u8 reply_mac[ETH_ALEN] = { 0x02, 0x50, 0, 0, 0, 1 };
+static const __u8 zero_mac[ETH_ALEN] = {};
+
+/* Where a packet came from, for those who serve it. */
+struct origin {
+	__be32 node;    /* ingress node, 0 = this one */
+	__u8 mac_flags; /* MAC_HOP, MAC_MASQ */
+	__u8 egress;    /* we run on an egress hook */
+	__u8 hops;      /* to take from the TTL: 1 at the ingress, 0 behind the tunnel */
+};
+
+struct target {
+	__u32 backend; /* 0: a host-mode task of no service */
+	__be32 ip;
+	__be32 node; /* 0 = this one */
+	__u32 ifindex;
+	__u32 task;
+	__u8 mac[ETH_ALEN];
+	__u8 serving;
+};
+
+static __always_inline void add_stats(struct __sk_buff *skb, __u32 backend, bool out, bool begins)
+{
+	struct abi_stats *s = bpf_map_lookup_elem(&backend_stats, &backend);
+	__u32 n = skb->gso_segs > 1 ? skb->gso_segs : 1;
+
+	if (!s)
+		return;
+	if (out) {
+		s->packets_out += n;
+		s->bytes_out += skb->len;
+	} else {
+		s->packets_in += n;
+		s->bytes_in += skb->len;
+	}
+	s->conns += begins;
+}
+
+static __always_inline struct abi_endpoint *endpoint_of(__u32 vni, __be32 ip)
+{
+	struct abi_endpoint_key k = { .vni = vni, .ip = addr4(ip) };
+
+	return bpf_map_lookup_elem(&endpoints, &k);
+}
+
+static __always_inline bool target_of_backend(struct target *t, __u32 i)
+{
+	struct abi_backend *b = backend_of(i);
+
+	if (!b)
+		return false;
+	t->backend = i;
+	t->ip = b->ip.w[3];
+	t->node = b->node.w[3];
+	t->ifindex = b->ifindex;
+	t->task = 0;
+	t->serving = b->state == BACKEND_SERVING;
+	__builtin_memcpy(t->mac, b->mac, ETH_ALEN);
+	return true;
+}
+
+static __always_inline void target_of_endpoint(struct target *t, const struct abi_endpoint *ep, __be32 ip)
+{
+	struct abi_backend *b = backend_of(ep->backend);
+
+	t->backend = ep->backend;
+	t->ip = ip;
+	t->node = ep->node.w[3];
+	t->ifindex = ep->ifindex;
+	t->task = ep->task;
+	t->serving = !b || b->state == BACKEND_SERVING;
+	__builtin_memcpy(t->mac, ep->mac, ETH_ALEN);
+}
+
+static __always_inline __be16 other_port(const struct packet *p, __u32 i)
+{
+	__u32 h = (p->daddr ^ p->saddr) * 0x9e3779b1U + ((__u32)p->dport << 16 | p->sport) * 0x85ebca77U +
+	          i * 0xc2b2ae3dU;
+
+	return bpf_htons((__u16)(1024 + (h >> 8) % 64000));
+}
+
+static __always_inline bool same_flow(const struct abi_flow *f, const struct packet *p)
+{
+	return f->dst.w[3] == p->daddr && f->dport == p->dport && f->client.w[3] == p->saddr && f->cport == p->sport;
+}
+
+/*
+ * Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have (0 = none free).
+ */
+static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
+{
+	__be16 unused = 0;
+	__u64 now = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < PORT_PROBES; i++) {
+		k->pport = i ? other_port(p, i) : p->sport;
+		struct abi_flow *f = bpf_map_lookup_elem(&flows, k);
+		if (!f) {
+			unused = unused ? unused : k->pport;
+			continue;
+		}
+		if (same_flow(f, p))
+			return f;
+		if (!unused && f->state == FLOW_CLOSED) {
+			now = now ? now : bpf_ktime_get_coarse_ns();
+			if (now - f->seen_ns > FLOW_REUSE_NS)
+				unused = k->pport;
+		}
+	}
+	k->pport = unused;
+	return 0;
+}
+
+static __always_inline void flow_state(struct abi_flow *f, const struct packet *p, bool from_task)
+{
+	__u8 state = f->state, flags = f->flags;
+
+	if (p->proto == IPPROTO_UDP) {
+		__u64 now = bpf_ktime_get_coarse_ns();
+		if (now - f->seen_ns > 1000000000)
+			f->seen_ns = now;
+		return;
+	}
+	if (!from_task && is_new(p)) {
+		if (state == FLOW_OPEN)
+			return;
+		state = FLOW_SYN;
+		flags &= ~(FLOW_FIN_CLIENT | FLOW_FIN_TASK);
+	} else if (!from_task && state == FLOW_SYN) {
+		state = FLOW_OPEN;
+	}
+	if (p->tcp & TCP_FIN)
+		flags |= from_task ? FLOW_FIN_TASK : FLOW_FIN_CLIENT;
+	if ((p->tcp & TCP_RST) || (flags & (FLOW_FIN_CLIENT | FLOW_FIN_TASK)) == (FLOW_FIN_CLIENT | FLOW_FIN_TASK))
+		state = FLOW_CLOSED;
+	if (state == f->state && flags == f->flags)
+		return;
+	f->state = state;
+	f->flags = flags;
+	f->seen_ns = bpf_ktime_get_coarse_ns();
+}
+
+static __always_inline int flow_begin(struct abi_flow_key *k, const struct packet *p, const struct target *t,
+                                      const struct origin *o, __u32 service_flags)
+{
+	struct abi_endpoint *ep;
+	struct abi_flow f = {
+		.dst = addr4(p->daddr),
+		.client = addr4(p->saddr),
+		.dport = p->dport,
+		.cport = p->sport,
+		.backend = t->backend,
+		.task = t->task,
+		.state = is_new(p) && p->proto == IPPROTO_TCP ? FLOW_SYN : FLOW_OPEN,
+		.seen_ns = bpf_ktime_get_coarse_ns(),
+	};
+
+	if (!k->pport)
+		return -1;
+	if (k->pport != p->sport)
+		event(OTHER_PORT);
+	if (o->node)
+		f.node = addr4(o->node);
+	if ((service_flags & SERVICE_DIRECT) && !(o->mac_flags & MAC_MASQ))
+		f.flags = FLOW_DIRECT;
+	if (!f.task) {
+		struct abi_backend *b = backend_of(t->backend);
+		ep = b ? endpoint_of(b->vni, t->ip) : 0;
+		f.task = ep ? ep->task : 0;
+	}
+	event(FLOW_NEW);
+	return bpf_map_update_elem(&flows, k, &f, BPF_ANY) ? -1 : 0;
+}
+
+static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p, const struct target *t,
+                                   const struct origin *o)
+{
+	__be32 node = o->node ? o->node : config.self.w[3];
+	__u8 mac[ETH_ALEN] = { 0x02, MAC_MARK | o->mac_flags };
+	struct rewrite r = rewrite_of(p);
+
+	__builtin_memcpy(mac + 2, &node, 4);
+	r.hops = o->hops;
+	if (r.hops && rewrite(skb, p, &r))
+		return drop(DROP_NAT);
+	if (set_macs(skb, t->mac, mac))
+		return drop(DROP_MALFORMED);
+	return to_node(skb, t->node, ingress_vni());
+}
+
+static __always_inline void key_of_target(struct abi_flow_key *k, const struct packet *p, const struct target *t,
+                                          const struct origin *o, __be16 port)
+{
+	__be32 peer = p->saddr;
+
+	if (o->mac_flags & MAC_MASQ)
+		peer = o->node ? o->node : config.self.w[3];
+	__builtin_memset(k, 0, sizeof(*k));
+	k->task = addr4(t->ip);
+	k->peer = addr4(peer);
+	k->tport = port;
+	k->proto = p->proto;
+}
+
+/* t is of this node and k its flow, known or begun now. */
+static __always_inline int serve(struct __sk_buff *skb, const struct packet *p, const struct target *t,
+                                 const struct origin *o, const struct abi_flow_key *k, bool begins)
+{
+	struct rewrite r = {
+		.saddr = k->peer.w[3], .daddr = t->ip, .sport = k->pport, .dport = k->tport, .hops = o->hops
+	};
+
+	if (!t->ifindex)
+		return drop(DROP_NOT_LOCAL);
+	add_stats(skb, t->backend, false, begins);
+	if (rewrite(skb, p, &r))
+		return drop(DROP_NAT);
+	return to_task(skb, t->ifindex, t->mac, o->egress);
+}
+
+/*
+ * Brings a packet to t, or to another task when t should not have it (second chance): t is draining or gone
+ * and this is a new flow, or this is an old flow that its node does not know.
+ */
+static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct packet *p, struct abi_service *s,
+                                            __be16 port, struct target *t, struct origin *o)
+{
+	struct abi_flow_key k;
+	struct abi_flow *f = 0;
+	__u32 other;
+	bool begins;
+
+	if (t->node)
+		return send_on(skb, p, t, o);
+	if (t->ifindex) {
+		key_of_target(&k, p, t, o, port);
+		f = flow_find(&k, p);
+	}
+	if (!f && s && !(o->mac_flags & MAC_HOP) &&
+	    (!t->ifindex || !t->serving || p->proto == IPPROTO_UDP || !is_new(p))) {
+		other = choose_other(s, p, t->ip);
+		if (other && target_of_backend(t, other)) {
+			event(SECOND_CHANCE);
+			o->mac_flags |= MAC_HOP;
+			if (t->node)
+				return send_on(skb, p, t, o);
+			key_of_target(&k, p, t, o, port);
+			f = flow_find(&k, p);
+		}
+	}
+	if (!t->ifindex)
+		return drop(DROP_NOT_LOCAL);
+	begins = !f || (f->state == FLOW_CLOSED && is_new(p));
+	if (f) {
+		flow_state(f, p, false);
+		if (f->node.w[3] != o->node)
+			f->node = o->node ? addr4(o->node) : (struct abi_addr){};
+	} else if (flow_begin(&k, p, t, o, s ? s->flags : 0)) {
+		return drop(DROP_FLOW_FULL);
+	}
+	return serve(skb, p, t, o, &k, begins);
+}
+
+static __always_inline struct abi_port *port_of(__u8 proto, __be16 port)
+{
+	struct abi_port_key k = { .proto = proto, .port = port };
+
+	return bpf_map_lookup_elem(&ports, &k);
+}
+
+/* Published ports above this may be some connection's own port: then a socket of the host decides. */
+#define EPHEMERAL_MIN 32768
+
+static __always_inline bool is_host_socket(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_sock_tuple t = { .ipv4 = { p->saddr, p->daddr, p->sport, p->dport } };
+	struct bpf_sock *sk;
+	bool ours;
+
+	if (bpf_ntohs(p->dport) < EPHEMERAL_MIN)
+		return false;
+	if (p->proto == IPPROTO_TCP) {
+		if (is_new(p))
+			return false;
+		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		ours = sk && sk->state != BPF_TCP_LISTEN;
+	} else {
+		sk = bpf_sk_lookup_udp(skb, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		ours = sk && sk->state == BPF_TCP_ESTABLISHED;
+	}
+	if (sk)
+		bpf_sk_release(sk);
+	return ours;
+}
+
+/*
+ * A packet to one of the host's addresses whose port is published. TC_ACT_UNSPEC: not ours after all.
+ */
+static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, struct abi_port *port, struct origin *o)
+{
+	struct abi_service *s = 0;
+	struct abi_endpoint *ep;
+	struct target t = {};
+
+	if ((port->flags & PORT_CLOSED_HERE) || is_host_socket(skb, p))
+		return TC_ACT_UNSPEC;
+	if (o->hops && p->ttl <= 1)
+		return drop(DROP_TTL);
+	if (port->kind == PORT_HOST) {
+		ep = endpoint_of(port->vni, port->ip.w[3]);
+		if (!ep || !ep->ifindex)
+			return drop(DROP_NO_BACKEND);
+		target_of_endpoint(&t, ep, port->ip.w[3]);
+		t.serving = 1;
+	} else {
+		s = service_of(port->service);
+		if (!s || !target_of_backend(&t, choose(s, p)))
+			return drop(DROP_NO_BACKEND);
+	}
+	event(INGRESS);
+	return serve_or_pass_on(skb, p, s, port->target, &t, o);
+}
+
+/* To this machine's own stack, as if it had come over the loopback. */
+static __always_inline int to_host(struct __sk_buff *skb)
+{
+	if (set_macs(skb, zero_mac, zero_mac))
+		return drop(DROP_MALFORMED);
+	return bpf_redirect(config.lo_ifindex, BPF_F_INGRESS);
+}
+
+/* An answer, already as the client expects it (its addresses are r's), from this node to the client. */
+static __always_inline int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.ipv4_src = saddr,
+		.ipv4_dst = daddr,
+		.ifindex = skb->ifindex,
+	};
+	struct bpf_redir_neigh nh = { .nh_family = AF_INET };
+	long rc;
+
+	if (is_loopback(daddr))
+		return to_host(skb);
+	rc = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	switch (rc) {
+	case BPF_FIB_LKUP_RET_NOT_FWDED:
+		return to_host(skb);
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		nh.ipv4_nh = fib.ipv4_dst;
+		return bpf_redirect_neigh(fib.ifindex, &nh, sizeof(nh), 0);
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		if (set_macs(skb, fib.dmac, fib.smac))
+			return drop(DROP_MALFORMED);
+		return bpf_redirect(fib.ifindex, 0);
+	}
+	return drop(DROP_NO_ROUTE);
+}
+
+static __always_inline struct abi_flow *flow_of_answer(const struct packet *p)
+{
+	struct abi_flow_key k = {
+		.task = addr4(p->saddr),
+		.peer = addr4(p->daddr),
+		.tport = p->sport,
+		.pport = p->dport,
+		.proto = p->proto,
+	};
+
+	return bpf_map_lookup_elem(&flows, &k);
+}
+
+/* A task's answer on flow f: as the client expects it, back to where it came in. */
+static __always_inline int answer(struct __sk_buff *skb, const struct packet *p, struct abi_flow *f)
+{
+	__be32 node = f->flags & FLOW_DIRECT ? 0 : f->node.w[3];
+	struct rewrite r = {
+		.saddr = f->dst.w[3],
+		.daddr = f->client.w[3],
+		.sport = f->dport,
+		.dport = f->cport,
+		.hops = p->ttl > 1,
+	};
+
+	flow_state(f, p, true);
+	add_stats(skb, f->backend, true, false);
+	if (rewrite(skb, p, &r))
+		return drop(DROP_NAT);
+	if (!node)
+		return to_client(skb, r.saddr, r.daddr);
+	if (set_macs(skb, reply_mac, p->smac))
+		return drop(DROP_MALFORMED);
+	return to_node(skb, node, ingress_vni());
+}
+
+#endif

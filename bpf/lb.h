@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role: which backend serves a flow. Tables are Maglev's, built by userspace; a service whose set changed
+ *       also has the previous table, and only where the two differ is anything remembered or looked up.
+ */
+#ifndef BPF_LB_H
+#define BPF_LB_H
+
+#include "bpf/packet.h"
+
+/* UDP has no SYN: for this long after a change an unknown flow may be an old one. */
+#define UDP_OLD_NS (60ULL * 1000000000)
+
+static __always_inline __u32 flow_hash(const struct packet *p, __u32 flags)
+{
+	__u64 x = (__u64)p->saddr << 32 | p->daddr;
+	__u64 y = (__u64)p->sport << 32 | (__u64)p->dport << 16 | p->proto;
+
+	if (flags & SERVICE_AFFINITY) {
+		x = p->saddr;
+		y = 0;
+	}
+	x = (x ^ 0x9e3779b97f4a7c15ULL) * 0xff51afd7ed558ccdULL;
+	x ^= x >> 32;
+	x = (x ^ y) * 0xc4ceb9fe1a85ec53ULL;
+	x ^= x >> 29;
+	x *= 0x9e3779b97f4a7c15ULL;
+	return (__u32)(x >> 32);
+}
+
+static __always_inline __u32 slot_of(__u64 table, __u32 hash)
+{
+	__u32 i = hash & ((1U << (table & 31)) - 1);
+	__u32 at = (__u32)(table >> 8) + i / ABI_CHUNK;
+	struct abi_chunk *c = table ? bpf_map_lookup_elem(&slots, &at) : 0;
+
+	return c ? c->slot[i % ABI_CHUNK] : 0;
+}
+
+static __always_inline struct abi_backend *backend_of(__u32 i)
+{
+	return i ? bpf_map_lookup_elem(&backends, &i) : 0;
+}
+
+static __always_inline bool takes_old(const struct abi_backend *b)
+{
+	return b && (b->state == BACKEND_SERVING || b->state == BACKEND_DRAINING);
+}
+
+static __always_inline struct abi_service *service_of(__u32 i)
+{
+	return bpf_map_lookup_elem(&services, &i);
+}
+
+static __always_inline bool is_local(const struct abi_addr *node)
+{
+	return node->w[3] == 0;
+}
+
+static __always_inline void remember(const struct abi_choice_key *k, __u32 i)
+{
+	struct abi_backend *b = backend_of(i);
+
+	if (b) {
+		struct abi_choice c = { .backend = i, .uid = b->uid };
+		bpf_map_update_elem(&choices, k, &c, BPF_ANY);
+	}
+}
+
+/* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
+static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
+{
+	struct abi_choice_key k = {
+		.client = addr4(p->saddr),
+		.dst = addr4(p->daddr),
+		.cport = p->sport,
+		.dport = p->dport,
+		.proto = p->proto,
+	};
+	struct abi_choice *c = bpf_map_lookup_elem(&choices, &k);
+	bool begins = p->proto == IPPROTO_TCP && is_new(p);
+
+	if (c && !begins) {
+		struct abi_backend *b = backend_of(c->backend);
+		if (b && b->uid == c->uid && takes_old(b)) {
+			event(CACHED);
+			return c->backend;
+		}
+	}
+	if (begins || !takes_old(backend_of(prev))) {
+		remember(&k, cur);
+		return cur;
+	}
+	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > UDP_OLD_NS)
+		return cur;
+	if (p->proto == IPPROTO_TCP)
+		remember(&k, prev);
+	event(PREVIOUS);
+	return prev;
+}
+
+/* Index of the backend for a packet at its ingress, 0 = none. */
+static __always_inline __u32 choose(struct abi_service *s, const struct packet *p)
+{
+	__u32 hash = flow_hash(p, s->flags);
+	__u64 old = *(volatile __u64 *)&s->prev;
+	__u32 cur = slot_of(*(volatile __u64 *)&s->cur, hash);
+
+	if (!old)
+		return cur;
+	__u32 prev = slot_of(old, hash);
+
+	return prev == 0 || prev == cur ? cur : choose_changing(s, p, cur, prev);
+}
+
+/* Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. */
+static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip)
+{
+	__u32 hash = flow_hash(p, s->flags);
+	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash);
+	struct abi_backend *c = backend_of(cur), *o = backend_of(prev);
+	bool begins = p->proto == IPPROTO_TCP && is_new(p);
+
+	if (!begins && takes_old(o) && o->ip.w[3] != ip)
+		return prev;
+	if (c && c->state == BACKEND_SERVING && c->ip.w[3] != ip)
+		return cur;
+	return 0;
+}
+
+#endif

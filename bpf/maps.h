@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role: the maps all programs share. Userspace pins them by name below one directory a layout version;
+ *       sizes here are defaults, the loader sets what it wants before the first load.
+ */
+#ifndef BPF_MAPS_H
+#define BPF_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "bpf/abi.h"
+
+#define HASH_MAP(name_, k, v, n)                                                                                       \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                                       \
+		__uint(max_entries, n);                                                                                \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                                                  \
+		__type(key, k);                                                                                        \
+		__type(value, v);                                                                                      \
+	} name_ SEC(".maps")
+#define LRU_MAP(name_, k, v, n)                                                                                        \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_LRU_HASH);                                                                   \
+		__uint(max_entries, n);                                                                                \
+		__type(key, k);                                                                                        \
+		__type(value, v);                                                                                      \
+	} name_ SEC(".maps")
+#define SHARED_ARRAY(name_, v, n)                                                                                      \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                                      \
+		__uint(max_entries, n);                                                                                \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                                     \
+		__type(key, __u32);                                                                                    \
+		__type(value, v);                                                                                      \
+	} name_ SEC(".maps")
+#define PERCPU_COUNTERS(name_, v, n)                                                                                   \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                               \
+		__uint(max_entries, n);                                                                                \
+		__type(key, __u32);                                                                                    \
+		__type(value, v);                                                                                      \
+	} name_ SEC(".maps")
+
+SHARED_ARRAY(runtime, struct abi_runtime, 1);
+SHARED_ARRAY(services, struct abi_service, 4096);
+SHARED_ARRAY(backends, struct abi_backend, 8192);
+SHARED_ARRAY(slots, struct abi_chunk, 16384);
+HASH_MAP(ifaces, __u32, struct abi_iface, 4096);
+HASH_MAP(endpoints, struct abi_endpoint_key, struct abi_endpoint, 65536);
+HASH_MAP(vips, struct abi_addr, struct abi_vip, 8192);
+HASH_MAP(ports, struct abi_port_key, struct abi_port, 8192);
+HASH_MAP(host_addrs, struct abi_addr, __u32, 1024);
+HASH_MAP(nodes, struct abi_addr, __u32, 4096);
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct abi_subnet_key);
+	__type(value, __u32);
+} subnets SEC(".maps");
+LRU_MAP(flows, struct abi_flow_key, struct abi_flow, 65536);
+LRU_MAP(vip_flows, struct abi_flow_key, struct abi_flow, 16384);
+LRU_MAP(choices, struct abi_choice_key, struct abi_choice, 65536);
+LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
+PERCPU_COUNTERS(drops, __u64, DROP_MAX);
+PERCPU_COUNTERS(events, __u64, EVENT_MAX);
+PERCPU_COUNTERS(backend_stats, struct abi_stats, 8192);
+
+const volatile struct abi_config config = {};
+
+static __always_inline struct abi_addr addr4(__be32 v4)
+{
+	return (struct abi_addr){ .w = { 0, 0, bpf_htonl(0xffff), v4 } };
+}
+
+static __always_inline void count(void *map, __u32 i)
+{
+	__u64 *n = bpf_map_lookup_elem(map, &i);
+
+	if (n)
+		*n += 1;
+}
+
+#define event(name) count(&events, EVENT_##name)
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Role: the way to an endpoint of a network, and service addresses translated packet by packet. */
+#ifndef BPF_OVERLAY_H
+#define BPF_OVERLAY_H
+
+#include "bpf/ingress.h"
+
+/* What a task hears from a backend it dialled by VIP gets the VIP back as its source. */
+static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
+{
+	struct abi_flow_key k = {
+		.task = addr4(p->daddr),
+		.peer = addr4(p->saddr),
+		.tport = p->dport,
+		.pport = p->sport,
+		.proto = p->proto,
+	};
+	struct abi_flow *f = bpf_map_lookup_elem(&vip_flows, &k);
+	struct rewrite r = rewrite_of(p);
+
+	if (!f)
+		return 0;
+	r.saddr = f->dst.w[3];
+	return rewrite(skb, p, &r);
+}
+
+/* Delivers to a task of this node. */
+static __always_inline int to_endpoint(struct __sk_buff *skb, struct packet *p, struct abi_endpoint *ep)
+{
+	__u32 ifindex = ep->ifindex;
+	__u8 mac[ETH_ALEN];
+
+	if (!ifindex)
+		return drop(DROP_NOT_LOCAL);
+	__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+	if ((ep->flags & ENDPOINT_VIP_FLOWS) && has_ports(p) && !p->fragment && undo_vip(skb, p))
+		return drop(DROP_NAT);
+	return to_task(skb, ifindex, mac, false);
+}
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   one parsed IPv4 packet, rewriting it, and the ways out of a program. Every drop goes through drop().
+ * Offload: packets may be GSO super-packets and CHECKSUM_PARTIAL; layer 4 sums change through the helpers
+ *         that know, the IP header's own sum by arithmetic.
+ */
+#ifndef BPF_PACKET_H
+#define BPF_PACKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <linux/pkt_cls.h>
+
+#include "bpf/maps.h"
+
+#ifndef AF_INET
+#define AF_INET 2
+#endif
+/* linux/icmp.h and linux/if_arp.h draw in the C library. */
+enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO_REQUEST = 8 };
+struct icmp4 {
+	__u8 type, code;
+	__be16 check;
+	__be32 rest;
+};
+enum { ARP_REQUEST = 1, ARP_REPLY = 2 };
+struct arp4 {
+	__be16 hrd, pro;
+	__u8 hln, pln;
+	__be16 op;
+	__u8 smac[ETH_ALEN];
+	__be32 sip;
+	__u8 tmac[ETH_ALEN];
+	__be32 tip;
+} __attribute__((packed));
+
+#define L4_OFF(p) ((p)->l4 & 0x7f)
+#define IP_OFF ETH_HLEN
+
+enum tcp_bits { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
+
+struct packet {
+	__be32 saddr, daddr;
+	__be16 sport, dport; /* zero for anything but TCP and UDP */
+	__u8 proto;
+	__u8 tcp; /* enum tcp_bits */
+	__u8 ttl;
+	__u8 fragment;
+	__u32 l4; /* offset from the frame's start */
+	__u8 smac[ETH_ALEN], dmac[ETH_ALEN];
+};
+
+static __always_inline int drop(enum abi_drop reason)
+{
+	count(&drops, reason);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline bool has_ports(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP;
+}
+
+/* A packet that may begin a flow. */
+static __always_inline bool is_new(const struct packet *p)
+{
+	return p->proto != IPPROTO_TCP || (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline bool is_loopback(__be32 a)
+{
+	return (a & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
+static __always_inline bool is_multicast(__be32 a)
+{
+	return a == 0xffffffff || (a & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+}
+
+/* clang narrows plain reads of these to 32-bit moves, which the verifier does not take for pointers. */
+static __always_inline void *data_of(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data)));
+	return p;
+}
+
+static __always_inline void *end_of(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data_end)));
+	return p;
+}
+
+/* Makes the first n bytes (or all there are) readable in place. */
+static __always_inline void pull(struct __sk_buff *skb, __u32 n)
+{
+	if (data_of(skb) + n > end_of(skb))
+		bpf_skb_pull_data(skb, skb->len < n ? skb->len : n);
+}
+
+static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p)
+{
+	void *data = data_of(skb), *end = end_of(skb);
+
+	if (p->proto == IPPROTO_TCP) {
+		struct tcphdr *tcp = data + L4_OFF(p);
+
+		if ((void *)(tcp + 1) > end)
+			return -1;
+		p->sport = tcp->source;
+		p->dport = tcp->dest;
+		p->tcp = ((__u8 *)tcp)[13];
+	} else if (p->proto == IPPROTO_UDP) {
+		struct udphdr *udp = data + L4_OFF(p);
+
+		if ((void *)(udp + 1) > end)
+			return -1;
+		p->sport = udp->source;
+		p->dport = udp->dest;
+	}
+	return 0;
+}
+
+/* The frame's EtherType is IPv4. 0, or -1 for a packet that is cut short or broken. */
+static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
+{
+	pull(skb, ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr));
+	void *data = data_of(skb), *end = end_of(skb);
+	struct ethhdr *eth = data;
+	struct iphdr *ip = data + IP_OFF;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+		return -1;
+	__builtin_memcpy(p->smac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(p->dmac, eth->h_dest, ETH_ALEN);
+	p->saddr = ip->saddr;
+	p->daddr = ip->daddr;
+	p->proto = ip->protocol;
+	p->ttl = ip->ttl;
+	p->tcp = 0;
+	p->sport = p->dport = 0;
+	p->l4 = IP_OFF + ip->ihl * 4;
+	p->fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
+	if (p->fragment)
+		return 0;
+	if (ip->ihl > 5)
+		pull(skb, IP_OFF + 60 + sizeof(struct tcphdr));
+	return parse_ports(skb, p);
+}
+
+static __always_inline __u32 fold32(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (__u32)((sum & 0xffffffff) + (sum >> 32));
+}
+
+static __always_inline __u16 fold16(__u64 sum)
+{
+	__u32 s = fold32(sum);
+
+	s = (s & 0xffff) + (s >> 16);
+	return (__u16)((s & 0xffff) + (s >> 16));
+}
+
+/* What a packet should say; equal fields cost nothing. */
+struct rewrite {
+	__be32 saddr, daddr;
+	__be16 sport, dport;
+	__u8 hops; /* taken from the TTL */
+};
+
+static __always_inline struct rewrite rewrite_of(const struct packet *p)
+{
+	return (struct rewrite){ .saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport };
+}
+
+static __always_inline int rewrite_header(struct __sk_buff *skb, const struct packet *p, const struct rewrite *r,
+                                          __u32 addr_diff)
+{
+	void *data = data_of(skb), *end = end_of(skb);
+	struct iphdr *ip = data + IP_OFF;
+	__be16 *ports = data + L4_OFF(p);
+
+	if ((void *)(ip + 1) > end)
+		return -1;
+	__u16 old_word = bpf_htons((__u16)(ip->ttl << 8 | ip->protocol));
+	__u8 ttl = ip->ttl - r->hops;
+	__u16 new_word = bpf_htons((__u16)(ttl << 8 | ip->protocol));
+	__u64 sum = (__u64)(__u16)~ip->check + addr_diff + (__u16)~old_word + new_word;
+
+	ip->ttl = ttl;
+	ip->saddr = r->saddr;
+	ip->daddr = r->daddr;
+	ip->check = (__u16)~fold16(sum);
+	if (has_ports(p) && !p->fragment) {
+		if ((void *)(ports + 2) > end)
+			return -1;
+		ports[0] = r->sport;
+		ports[1] = r->dport;
+	}
+	return 0;
+}
+
+/* Rewrites addresses, ports and TTL with all sums. 0 or -1. p still holds what was parsed. */
+static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p, const struct rewrite *r)
+{
+	__u32 addrs = fold32((__u64)(__u32)~p->saddr + r->saddr + (__u32)~p->daddr + r->daddr);
+	__u32 ports = (__u32)(__u16)~p->sport + r->sport + (__u16)~p->dport + r->dport;
+	bool addr_change = p->saddr != r->saddr || p->daddr != r->daddr;
+	bool port_change = p->sport != r->sport || p->dport != r->dport;
+
+	if (rewrite_header(skb, p, r, addrs))
+		return -1;
+	if (!has_ports(p) || p->fragment)
+		return 0;
+	__u64 flags = p->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 off =
+		L4_OFF(p) + (p->proto == IPPROTO_UDP ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
+	if (addr_change && bpf_l4_csum_replace(skb, off, 0, addrs, flags | BPF_F_PSEUDO_HDR))
+		return -1;
+	if (port_change && bpf_l4_csum_replace(skb, off, 0, ports, flags))
+		return -1;
+	return 0;
+}
+
+static __always_inline int set_macs(struct __sk_buff *skb, const __u8 *dst, const __u8 *src)
+{
+	struct ethhdr *eth = data_of(skb);
+
+	if ((void *)(eth + 1) > end_of(skb))
+		return -1;
+	__builtin_memcpy(eth->h_dest, dst, ETH_ALEN);
+	if (src)
+		__builtin_memcpy(eth->h_source, src, ETH_ALEN);
+	return 0;
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
+}
+
+/* Back out of the device it came in through: answers. */
+static __always_inline int bounce(struct __sk_buff *skb)
+{
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* To a task of this node, from an ingress hook straight into its namespace. */
+static __always_inline int to_task(struct __sk_buff *skb, __u32 ifindex, const __u8 *mac, bool egress)
+{
+	if (set_macs(skb, mac, 0))
+		return drop(DROP_MALFORMED);
+	if (egress)
+		return bpf_redirect(ifindex, 0);
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+static __always_inline int to_node(struct __sk_buff *skb, __be32 node, __u32 vni)
+{
+	struct bpf_tunnel_key key = {
+		.tunnel_id = vni,
+		.remote_ipv4 = bpf_ntohl(node),
+		.tunnel_ttl = 64,
+	};
+
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), config.zero_csum ? BPF_F_ZERO_CSUM_TX : 0))
+		return drop(DROP_TUNNEL);
+	return bpf_redirect(config.vxlan_ifindex, 0);
+}
+
+static __always_inline __u32 ingress_vni(void)
+{
+	__u32 zero = 0;
+	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
+
+	return rt ? rt->ingress_vni : 0;
+}
+
+static __always_inline bool is_host_addr(__be32 a)
+{
+	struct abi_addr key = addr4(a);
+
+	return bpf_map_lookup_elem(&host_addrs, &key) != 0;
+}
+
+#endif
