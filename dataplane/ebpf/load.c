@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Loading: five objects that share their maps through the pin directory. */
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/log.h"
+#include "dataplane/ebpf/internal.h"
+#include "from_lo.skel.h"
+#include "from_task.skel.h"
+#include "from_uplink.skel.h"
+#include "from_vxlan.skel.h"
+#include "sock.skel.h"
+
+/* The last warning of libbpf, for the error; one thread loads. */
+static _Thread_local char last_warning[200];
+
+static int on_libbpf_print(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	char line[512];
+
+	if (level > LIBBPF_WARN)
+		return 0;
+	vsnprintf(line, sizeof(line), fmt, args);
+	line[strcspn(line, "\n")] = '\0';
+	/* A prefilter that is there already is fine. */
+	if (!strstr(line, "Exclusivity flag on")) {
+		snprintf(last_warning, sizeof(last_warning), "%s", line);
+		log_debug("libbpf %s", line);
+	}
+	return 0;
+}
+
+static const struct {
+	enum bpf_prog_type type;
+	enum bpf_func_id func;
+	const char *what;
+} needed[] = {
+	{ BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_redirect_peer, "bpf_redirect_peer (Linux 5.10)" },
+	{ BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_redirect_neigh, "bpf_redirect_neigh (Linux 5.10)" },
+	{ BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, "bpf_ktime_get_coarse_ns (Linux 5.11)" },
+	{ BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_skc_lookup_tcp, "bpf_skc_lookup_tcp (CONFIG_INET)" },
+	{ BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_skb_set_tunnel_key, "bpf_skb_set_tunnel_key" },
+	{ BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_get_netns_cookie, "cgroup socket hooks (CONFIG_CGROUP_BPF)" },
+};
+
+int ebpf_probe(struct mesh_err *err)
+{
+	libbpf_set_print(on_libbpf_print);
+	int rc = libbpf_probe_bpf_map_type(BPF_MAP_TYPE_ARRAY, NULL);
+	if (rc == -EPERM || (rc == 0 && geteuid() != 0))
+		return mesh_fail(err, -EPERM, "eBPF needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN");
+	if (rc <= 0)
+		return mesh_fail(err, MESH_E_UNSUPPORTED, "this kernel has no bpf() system call");
+	if (libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SCHED_CLS, NULL) <= 0)
+		return mesh_fail(err, MESH_E_UNSUPPORTED, "this kernel lacks tc programs (CONFIG_NET_CLS_BPF)");
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (libbpf_probe_bpf_helper(needed[i].type, needed[i].func, NULL) <= 0)
+			return mesh_fail(err, MESH_E_UNSUPPORTED, "this kernel lacks %s", needed[i].what);
+	return 0;
+}
+
+static int pin_maps(struct ebpf *e, struct bpf_object *o)
+{
+	struct bpf_map *m;
+
+	bpf_object__for_each_map(m, o)
+	{
+		CLEAN_FREE char *path = xasprintf("%s/%s", e->map_dir, bpf_map__name(m));
+		int rc = 0;
+		if (bpf_map__is_internal(m))
+			continue;
+		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH)
+			rc = bpf_map__set_max_entries(m, e->flows_max);
+		rc = rc ? rc : bpf_map__set_pin_path(m, path);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static struct abi_config abi_config_of(const struct ebpf_config *c)
+{
+	return (struct abi_config){
+		.self = ebpf_addr(&c->self),
+		.vxlan_ifindex = c->vxlan_ifindex,
+		.lo_ifindex = if_nametoindex("lo"),
+		.zero_csum = !c->udp_csum,
+		.test_tunnel = c->test_tunnel,
+	};
+}
+
+#define LOAD(e, c, field, name)                                                                                        \
+	({                                                                                                             \
+		int _rc = 0;                                                                                           \
+		(e)->field = name##__open();                                                                           \
+		if (!(e)->field) {                                                                                     \
+			_rc = -errno;                                                                                  \
+		} else {                                                                                               \
+			*(struct abi_config *)(void *)&(e)->field->rodata->config = abi_config_of(c);                  \
+			_rc = pin_maps(e, (e)->field->obj);                                                            \
+			_rc = _rc ? _rc : name##__load((e)->field);                                                    \
+		}                                                                                                      \
+		_rc;                                                                                                   \
+	})
+
+static int load_all(struct ebpf *e, const struct ebpf_config *c)
+{
+	int rc = LOAD(e, c, task, from_task_bpf);
+	rc = rc ? rc : LOAD(e, c, vxlan, from_vxlan_bpf);
+	rc = rc ? rc : LOAD(e, c, uplink, from_uplink_bpf);
+	rc = rc ? rc : LOAD(e, c, lo, from_lo_bpf);
+	rc = rc ? rc : LOAD(e, c, sock, sock_bpf);
+	return rc;
+}
+
+static void *map_memory(const struct bpf_map *m, uint32_t *n)
+{
+	size_t size = (size_t)bpf_map__value_size(m) * bpf_map__max_entries(m);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, (size + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), 0);
+
+	if (n)
+		*n = bpf_map__max_entries(m);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void unmap_memory(const struct bpf_map *m, void *p)
+{
+	size_t size = (size_t)bpf_map__value_size(m) * bpf_map__max_entries(m);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (p)
+		munmap(p, (size + page - 1) & ~(page - 1));
+}
+
+static int open_tables(struct ebpf *e)
+{
+	struct {
+		struct table *t;
+		struct bpf_map *m;
+	} all[] = {
+		{ &e->ifaces, e->task->maps.ifaces },   { &e->endpoints, e->task->maps.endpoints },
+		{ &e->vips, e->task->maps.vips },       { &e->ports, e->task->maps.ports },
+		{ &e->nodes, e->task->maps.nodes },     { &e->host_addrs, e->task->maps.host_addrs },
+		{ &e->subnets, e->task->maps.subnets },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int rc = table_open(all[i].t, bpf_map__fd(all[i].m), bpf_map__key_size(all[i].m),
+		                    bpf_map__value_size(all[i].m));
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int open_maps(struct ebpf *e)
+{
+	e->flows_fd = bpf_map__fd(e->task->maps.flows);
+	e->vip_flows_fd = bpf_map__fd(e->task->maps.vip_flows);
+	e->choices_fd = bpf_map__fd(e->task->maps.choices);
+	e->socks_fd = bpf_map__fd(e->task->maps.socks);
+	e->drops_fd = bpf_map__fd(e->task->maps.drops);
+	e->events_fd = bpf_map__fd(e->task->maps.events);
+	e->stats_fd = bpf_map__fd(e->task->maps.backend_stats);
+	e->runtime = map_memory(e->task->maps.runtime, NULL);
+	e->services = map_memory(e->task->maps.services, &e->n_services);
+	e->backends = map_memory(e->task->maps.backends, &e->n_backends);
+	e->slots = map_memory(e->task->maps.slots, &e->n_chunks);
+	if (!e->runtime || !e->services || !e->backends || !e->slots)
+		return -ENOMEM;
+	return open_tables(e);
+}
+
+int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
+{
+	int rc;
+
+	libbpf_set_print(on_libbpf_print);
+	last_warning[0] = '\0';
+	if ((mkdir(c->pin_dir, 0700) && errno != EEXIST) || (mkdir(e->map_dir, 0700) && errno != EEXIST) ||
+	    (mkdir(e->link_dir, 0700) && errno != EEXIST))
+		return mesh_fail(err, -errno, "bpf pin directory '%s'", c->pin_dir);
+	rc = load_all(e, c);
+	if (rc)
+		return mesh_fail(err, rc, "loading the BPF programs (%s)", last_warning);
+	rc = open_maps(e);
+	if (rc)
+		return mesh_fail(err, rc, "opening the BPF maps");
+	e->prog_fd[PROG_UPLINK] = bpf_program__fd(e->uplink->progs.from_uplink);
+	e->prog_fd[PROG_LO] = bpf_program__fd(e->lo->progs.from_lo);
+	e->prog_fd[PROG_VXLAN] = bpf_program__fd(e->vxlan->progs.from_vxlan);
+	e->prog_fd[PROG_TASK] = bpf_program__fd(e->task->progs.from_task);
+	return 0;
+}
+
+void ebpf_unload(struct ebpf *e)
+{
+	struct table *tables[] = { &e->ifaces,     &e->endpoints, &e->vips,   &e->ports,
+		                   &e->host_addrs, &e->nodes,     &e->subnets };
+
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+		table_fini(tables[i]);
+	if (e->task) {
+		unmap_memory(e->task->maps.runtime, e->runtime);
+		unmap_memory(e->task->maps.services, e->services);
+		unmap_memory(e->task->maps.backends, e->backends);
+		unmap_memory(e->task->maps.slots, e->slots);
+	}
+	from_task_bpf__destroy(e->task);
+	from_vxlan_bpf__destroy(e->vxlan);
+	from_uplink_bpf__destroy(e->uplink);
+	from_lo_bpf__destroy(e->lo);
+	sock_bpf__destroy(e->sock);
+}
