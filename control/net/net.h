@@ -9,6 +9,7 @@
  * Hello:   TLS alone cannot tell the other end why its certificate is refused, so each end verifies the other's
  *          certificate when TLS is up, before any byte of it is used, and answers with NET_HELLO or NET_ERROR.
  *          on_open comes after both said hello.
+ * Process: SIGPIPE is set to be ignored when it still has its default action (libuv's writes raise it).
  * Loop:    all callbacks on the loop's thread; a conn or listener is gone only after its close callback.
  */
 #ifndef CONTROL_NET_NET_H

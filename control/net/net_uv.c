@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -530,9 +531,18 @@ void net_resume(struct net_conn *c)
 
 /* ---- the beginning ----------------------------------------------------------------------------- */
 
+/* libuv writes without MSG_NOSIGNAL. A handler that somebody installed is left alone. */
+static void ignore_sigpipe(void)
+{
+	struct sigaction old;
+	if (!sigaction(SIGPIPE, NULL, &old) && old.sa_handler == SIG_DFL)
+		(void)signal(SIGPIPE, SIG_IGN); /* fails only for a bad number */
+}
+
 static struct net_conn *conn_new(uv_loop_t *loop, struct net_identity *id)
 {
 	struct net_conn *c = XNEW(struct net_conn);
+	ignore_sigpipe();
 	c->loop = loop;
 	c->id = net_identity_ref(id);
 	c->refs = 1;

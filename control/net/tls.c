@@ -116,6 +116,7 @@ static int tls_fail(struct tls *t, int code, const char *doing, struct mesh_err 
 	case MATCH_SUITE_ERROR:
 		return mesh_fail(err, MESH_E_TLS, "the other end does not speak TLS 1.3 as meshd does");
 	case UNKNOWN_RECORD_TYPE:
+	case PARSE_ERROR:
 		return mesh_fail(err, MESH_E_TLS, "the other end does not speak TLS");
 	case VERIFY_CERT_ERROR:
 	case SIG_VERIFY_E:
