@@ -54,7 +54,7 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: all deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
 .DEFAULT_GOAL := all
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
 
@@ -94,6 +94,12 @@ $(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
 	@mkdir -p $(@D)
 	$(Q)bpftool gen skeleton $< name $(subst -,_,$*)_bpf > $@.tmp && mv $@.tmp $@
 
+# The image that the demo, the tests and the benchmarks run.
+images: $(B)/images/mesh-demo.tar ## build the demo image
+$(B)/images/mesh-demo.tar: tests/images/build.sh tests/images/echo.c
+	@echo "  IMAGE $@"; mkdir -p $(@D)
+	$(Q)tests/images/build.sh $(abspath $@)
+
 # ---- tests ---------------------------------------------------------------------------------------
 $(TESTS): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@echo "  LINK  $@"; mkdir -p $(@D)
@@ -103,7 +109,7 @@ $(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
 tests: $(TESTS)
 
-check: deps all tests ## install what is missing, build, run every test ring
+check: deps all tests images ## install what is missing, build, run every test ring
 	@$(MAKE) --no-print-directory includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
 includes: ## check that includes only point where docs/architecture.md says they may
@@ -131,8 +137,8 @@ fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 # ---- the rest ------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
 	$(Q)tests/deps.sh
-demo: deps all ## a three-node cluster on this machine, serving
-	$(Q)bench/../tests/demo.sh
+demo: deps all images ## a three-node cluster on this machine, serving
+	$(Q)tests/demo.sh $(B)
 demo-down: ## remove the demo's cluster
 	$(Q)$(B)/meshctl lab down --name demo
 install: all ## install into $(DESTDIR)$(PREFIX)
