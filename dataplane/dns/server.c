@@ -832,6 +832,16 @@ static void replace_fd(struct dns_server *s, struct src *src, int fd)
 	watch(s, src, EPOLLIN, EPOLL_CTL_ADD);
 }
 
+static void set_zones(struct task *t, struct dns_zone *const *zones, size_t n_zones)
+{
+	free(t->zones);
+	t->zones = xcalloc(n_zones ? n_zones : 1, sizeof(*zones));
+	t->n_zones = 0;
+	for (size_t i = 0; i < n_zones; i++)
+		if (zones[i])
+			t->zones[t->n_zones++] = zones[i];
+}
+
 void dns_server_add(struct dns_server *s, const char *task, int udp, int tcp, const struct str_list *nameservers,
                     struct dns_zone *const *zones, size_t n_zones)
 {
@@ -847,14 +857,18 @@ void dns_server_add(struct dns_server *s, const char *task, int udp, int tcp, co
 	t->own.n = 0;
 	for (size_t i = 0; nameservers && i < nameservers->n; i++)
 		dns_upstreams_add(&t->own, nameservers->v[i]);
-	free(t->zones);
-	t->zones = xcalloc(n_zones ? n_zones : 1, sizeof(*zones));
-	t->n_zones = 0;
-	for (size_t i = 0; i < n_zones; i++)
-		if (zones[i])
-			t->zones[t->n_zones++] = zones[i];
+	set_zones(t, zones, n_zones);
 	replace_fd(s, &t->udp, udp);
 	replace_fd(s, &t->tcp, tcp);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void dns_server_rescope(struct dns_server *s, const char *task, struct dns_zone *const *zones, size_t n_zones)
+{
+	pthread_mutex_lock(&s->lock);
+	struct task *t = map_get(&s->tasks, task);
+	if (t)
+		set_zones(t, zones, n_zones);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -4,7 +4,7 @@
  * Thread: the functions below are for one other thread (the data plane's). They take a lock that the
  *         resolver holds for one batch of queries (microseconds), so that what they changed is in force
  *         when they return: an answer sent later follows the new names.
- * Owner:  zones belong to the caller and must stay until no task has them; dns_server_scope swaps a task's.
+ * Owner:  zones belong to the caller and must stay until no task has them; dns_server_swap replaces them.
  * Files:  nameservers of the machine come from resolv_conf, read again when it changes.
  */
 #ifndef DATAPLANE_DNS_SERVER_H
@@ -29,6 +29,8 @@ bool dns_socket_valid(int fd, int type);
  */
 void dns_server_add(struct dns_server *s, const char *task, int udp, int tcp, const struct str_list *nameservers,
                     struct dns_zone *const *zones, size_t n_zones);
+/* Another set of zones for a task that is served; nothing for one that is not. */
+void dns_server_rescope(struct dns_server *s, const char *task, struct dns_zone *const *zones, size_t n_zones);
 bool dns_server_has(struct dns_server *s, const char *task);
 /* Replaces every task's zone old by new (NULL: drops it); after that nobody reads old. */
 void dns_server_swap(struct dns_server *s, struct dns_zone *const *old, struct dns_zone *const *new, size_t n);

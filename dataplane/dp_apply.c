@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "dataplane/dp_int.h"
+#include "dataplane/nft/nft.h"
+
+#define RETRY_NS (1 * NS_PER_SEC)
+#define SAVE_DELAY_NS (1 * NS_PER_SEC)
+#define STATE_MAX (256u << 20)
+
+/* ---- the driver's tables ------------------------------------------------------------------------- */
+
+static int set_item(struct dp *d, const struct item *i, struct mesh_err *err)
+{
+	switch (i->kind) {
+	case ITEM_HOST_ADDR:
+		return ebpf_set_host_addr(d->ebpf, &i->addr, err);
+	case ITEM_NODE:
+		return ebpf_set_node(d->ebpf, &i->addr, err);
+	case ITEM_NETWORK:
+		return ebpf_set_network(d->ebpf, &i->network, err);
+	case ITEM_ENDPOINT:
+		return ebpf_set_endpoint(d->ebpf, &i->endpoint, err);
+	case ITEM_SERVICE:
+		return ebpf_set_service(d->ebpf, &i->svc, err);
+	case ITEM_VIP:
+		return ebpf_set_vip(d->ebpf, &i->addr, i->service, err);
+	case ITEM_PORT:
+		return ebpf_set_port(d->ebpf, &i->port, err);
+	default:
+		return MESH_E_INVALID;
+	}
+}
+
+static void del_item(struct dp *d, const struct item *i)
+{
+	switch (i->kind) {
+	case ITEM_HOST_ADDR:
+		ebpf_del_host_addr(d->ebpf, &i->addr);
+		break;
+	case ITEM_NODE:
+		ebpf_del_node(d->ebpf, &i->addr);
+		break;
+	case ITEM_NETWORK:
+		ebpf_del_network(d->ebpf, i->network.vni);
+		break;
+	case ITEM_ENDPOINT:
+		ebpf_del_endpoint(d->ebpf, i->endpoint.vni, &i->endpoint.ip);
+		break;
+	case ITEM_SERVICE:
+		ebpf_del_service(d->ebpf, i->svc.key);
+		break;
+	case ITEM_VIP:
+		ebpf_del_vip(d->ebpf, &i->addr);
+		break;
+	case ITEM_PORT:
+		ebpf_del_port(d->ebpf, i->port.proto, i->port.published);
+		break;
+	default:
+		break;
+	}
+}
+
+static struct item *item_dup(const struct item *i)
+{
+	struct item *out = xmemdup(i, sizeof(*i));
+	out->backends.data = NULL;
+	out->backends.len = out->backends.cap = 0;
+	for (size_t b = 0; b < i->backends.len; b++)
+		vec_push(&out->backends, i->backends.data[b]);
+	out->svc.backends = out->backends.data;
+	return out;
+}
+
+/* Sets or removals, as del says. Returns the first failure; what failed is tried again by the next pass. */
+static int apply_ops(struct dp *d, const struct plan_ops *ops, bool del, struct str_list *problems)
+{
+	int first = 0;
+	for (size_t i = 0; i < ops->len; i++) {
+		const struct plan_op *op = &ops->data[i];
+		struct mesh_err err = { 0 };
+		char what[96], text[300];
+		if (op->del != del)
+			continue;
+		d->ops++;
+		if (del) {
+			del_item(d, op->item);
+			plan_table_del(&d->have, op->item);
+			continue;
+		}
+		int rc = set_item(d, op->item, &err);
+		if (!rc) {
+			plan_table_put(&d->have, item_dup(op->item));
+			continue;
+		}
+		d->op_failures++;
+		first = first ? first : rc;
+		snprintf(text, sizeof(text), "%s: %s", item_format(op->item, what), mesh_err_text(&err, rc));
+		strs_add(problems, text);
+	}
+	return first;
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+size_t dp_task_zones(struct dp *d, const struct dp_task *t, struct dns_zone **out, size_t n)
+{
+	size_t len = 0;
+	for (size_t i = 0; i < t->nets.n && len < n; i++) {
+		/* Tasks of strangers share the ingress network: nobody's names are seen there. */
+		struct dns_zone *z = t->nets.v[i].ingress ? NULL : map_get(&d->zones, t->nets.v[i].network.s);
+		if (z)
+			out[len++] = z;
+	}
+	return len;
+}
+
+struct net_objects {
+	struct VEC(const struct dp_service *) services;
+	struct VEC(const struct dp_endpoint *) endpoints;
+};
+
+static struct dns_zone *build_zone(const struct dp *d, const struct dp_network *net, const struct net_objects *o)
+{
+	(void)d;
+	return dns_zone_new(net, o->services.data, o->services.len, o->endpoints.data, o->endpoints.len);
+}
+
+/* Builds the zones of the networks that changed, and swaps them under the resolver. */
+static void apply_names(struct dp *d)
+{
+	size_t n = 0, max = d->desired.dirty_nets.count;
+	if (!max)
+		return;
+	struct map objects = { 0 };
+	CLEAN_FREE struct dns_zone **old = xcalloc(max, sizeof(*old)), **new = xcalloc(max, sizeof(*new));
+	MAP_FOREACH(&d->desired.dirty_nets, e)
+		map_put(&objects, e->key, XNEW(struct net_objects));
+	MAP_FOREACH(&d->desired.services, e) {
+		struct net_objects *o = map_get(&objects, ((struct dp_service *)e->value)->network.s);
+		if (o)
+			vec_push(&o->services, e->value);
+	}
+	MAP_FOREACH(&d->desired.endpoints, e) {
+		const struct dp_endpoint *ep = e->value;
+		struct net_objects *o = map_get(&objects, ep->network.s);
+		bool gone = ID_EQ(ep->node, d->desired.self) && map_has(&d->down, ep->task.s);
+		if (o && !gone)
+			vec_push(&o->endpoints, ep);
+	}
+	MAP_FOREACH(&objects, e) {
+		struct net_objects *o = e->value;
+		const struct dp_network *net = map_get(&d->desired.networks, e->key);
+		new[n] = net ? build_zone(d, net, o) : NULL;
+		old[n] = new[n] ? map_put(&d->zones, e->key, new[n]) : map_del(&d->zones, e->key);
+		n++;
+		vec_fini(&o->services);
+		vec_fini(&o->endpoints);
+		free(o);
+	}
+	dns_server_swap(d->dns, old, new, n);
+	/* A network that is new to the resolver: tasks that were attached before it came. */
+	MAP_FOREACH(&d->tasks, e) {
+		struct dp_task *t = e->value;
+		struct dns_zone *zones[64];
+		bool touched = false;
+		for (size_t i = 0; i < t->nets.n; i++)
+			touched |= map_has(&d->desired.dirty_nets, t->nets.v[i].network.s);
+		if (touched)
+			dns_server_rescope(d->dns, t->id.s, zones, dp_task_zones(d, t, zones, ARRAY_SIZE(zones)));
+	}
+	for (size_t i = 0; i < n; i++)
+		dns_zone_free(old[i]);
+	map_fini(&objects);
+	map_fini(&d->desired.dirty_nets);
+}
+
+void dp_zones_fini(struct dp *d)
+{
+	MAP_FOREACH(&d->zones, e)
+		dns_zone_free(e->value);
+	map_fini(&d->zones);
+}
+
+/* ---- netfilter ----------------------------------------------------------------------------------- */
+
+static void apply_nft(struct dp *d, struct str_list *problems)
+{
+	struct VEC(struct dp_ip) want = { 0 };
+	MAP_FOREACH(&d->tasks, e) {
+		const struct dp_task *t = e->value;
+		if (t->way_out < t->nets.n && !t->nets.v[t->way_out].ingress)
+			vec_push(&want, t->nets.v[t->way_out].wire.ip);
+	}
+	bool same = d->nft_stands && want.len == d->masqueraded.len &&
+	            (!want.len || memcmp(want.data, d->masqueraded.data, want.len * sizeof(*want.data)) == 0);
+	struct mesh_err err = { 0 };
+	int rc = same ? 0 : nft_apply(d->name, want.data, want.len, &err);
+	if (rc) {
+		d->nft_stands = false;
+		strs_add(problems, mesh_err_text(&err, rc));
+		vec_fini(&want);
+		return;
+	}
+	vec_fini(&d->masqueraded);
+	d->masqueraded.data = want.data;
+	d->masqueraded.len = want.len;
+	d->masqueraded.cap = want.cap;
+	d->nft_stands = true;
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------ */
+
+static bool host_takes(void *arg, uint8_t proto, uint16_t port)
+{
+	struct dp *d = arg;
+	return host_listens(&d->host, proto, port) != NULL;
+}
+
+struct inputs {
+	struct VEC(struct plan_iface) ifaces;
+	struct VEC(struct plan_host_port) ports;
+};
+static void gather(struct dp *d, struct inputs *in)
+{
+	MAP_FOREACH(&d->tasks, e) {
+		const struct dp_task *t = e->value;
+		for (size_t i = 0; i < t->nets.n; i++) {
+			const struct dp_tnet *n = &t->nets.v[i];
+			vec_push(&in->ifaces, ((struct plan_iface){ t->id, n->network, n->vni, n->wire.ip }));
+		}
+		const struct dp_tnet *out = t->way_out < t->nets.n ? &t->nets.v[t->way_out]
+		                            : t->nets.n            ? t->nets.v
+		                                                   : NULL;
+		for (size_t i = 0; out && i < t->host_ports.n; i++) {
+			const struct dp_host_publish *p = &t->host_ports.v[i];
+			struct plan_host_port hp = { .port = { p->protocol, p->published, p->target },
+				                     .vni = out->vni,
+				                     .ip = out->wire.ip };
+			vec_push(&in->ports, hp);
+		}
+	}
+}
+
+/* Tasks that ended here are remembered only until the manager stops naming them. */
+static void forget_down(struct dp *d)
+{
+	struct map named = { 0 };
+	if (!d->down.count)
+		return;
+	MAP_FOREACH(&d->desired.endpoints, e) {
+		const struct dp_endpoint *ep = e->value;
+		if (ID_EQ(ep->node, d->desired.self))
+			map_put(&named, ep->task.s, d);
+	}
+	MAP_FOREACH(&d->down, e)
+		if (!map_has(&named, e->key))
+			map_del(&d->down, e->key);
+	map_fini(&named);
+}
+
+static void report_degraded(struct dp *d, const struct str_list *problems)
+{
+	char text[sizeof(d->degraded)] = "";
+	size_t len = 0, shown = 0;
+	for (; shown < problems->n && len + strlen(problems->v[shown]) + 24 < sizeof(text); shown++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? "; " : "", problems->v[shown]);
+	if (shown < problems->n && len)
+		snprintf(text + len, sizeof(text) - len, "; and %zu more", problems->n - shown);
+	else if (shown < problems->n)
+		snprintf(text, sizeof(text), "%s", problems->v[0]);
+	if (strcmp(text, d->degraded) == 0)
+		return;
+	memcpy(d->degraded, text, sizeof(text));
+	struct dp_report r = { .kind = DP_DEGRADED, .code = problems->n ? MESH_E_CONFLICT : 0 };
+	memcpy(r.text, text, sizeof(r.text));
+	d->report(d->arg, &r);
+}
+
+static void report_applied(struct dp *d, int code, const struct str_list *problems)
+{
+	if (!d->version_due)
+		return;
+	d->version_due = false;
+	d->applied = d->desired.version;
+	struct dp_report r = { .kind = DP_APPLIED, .version = d->applied, .code = code };
+	if (code && problems->n)
+		snprintf(r.text, sizeof(r.text), "%s", problems->v[problems->n - 1]);
+	d->report(d->arg, &r);
+}
+
+void dp_pass(struct dp *d)
+{
+	struct inputs in = { 0 };
+	struct plan_table want = { 0 };
+	struct plan_ops ops = { 0 };
+	struct str_list problems = { 0 };
+	d->dirty = false;
+	d->passes++;
+	forget_down(d);
+	gather(d, &in);
+	struct plan_in pi = { .desired = &d->desired,
+		              .self = d->self,
+		              .host_addrs = d->host_addrs.data,
+		              .n_host_addrs = d->host_addrs.len,
+		              .ifaces = in.ifaces.data,
+		              .n_ifaces = in.ifaces.len,
+		              .host_ports = in.ports.data,
+		              .n_host_ports = in.ports.len,
+		              .down = &d->down,
+		              .local = d->local,
+		              .taken = host_takes,
+		              .arg = d,
+		              .have = &d->have };
+	plan_want(&pi, &want, &problems);
+	plan_diff(&d->have, &want, &ops);
+	int rc = apply_ops(d, &ops, false, &problems);
+	apply_names(d);
+	(void)apply_ops(d, &ops, true, &problems); /* removals cannot fail */
+	apply_nft(d, &problems);
+	if (!d->swept && d->attach_done && d->desired.whole) {
+		ebpf_sweep(d->ebpf);
+		d->swept = true;
+	}
+	d->retry_at = rc || !d->nft_stands ? clock_mono_ns() + RETRY_NS : 0;
+	report_applied(d, rc, &problems);
+	report_degraded(d, &problems);
+	vec_fini(&in.ifaces);
+	vec_fini(&in.ports);
+	vec_fini(&ops);
+	plan_table_fini(&want);
+	strs_clear(&problems);
+}
+
+/* ---- what the node knows without a manager ------------------------------------------------------- */
+
+static void state_path(const struct dp *d, const char *suffix, char out[512])
+{
+	snprintf(out, 512, "%s/dataplane%s", d->state_dir, suffix);
+}
+
+void dp_state_load(struct dp *d)
+{
+	char path[512];
+	struct stat st;
+	state_path(d, ".state", path);
+	CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)STATE_MAX)
+		return;
+	CLEAN_FREE uint8_t *p = xcalloc(1, (size_t)st.st_size);
+	struct dp_delta *delta = sch_new(&dp_delta_schema);
+	if (read(fd, p, (size_t)st.st_size) != st.st_size ||
+	    sch_decode(&dp_delta_schema, delta, p, (size_t)st.st_size) != 0 || !delta->snapshot) {
+		log_warn("the saved network state is damaged, waiting for a manager path=%s", path);
+		dp_delta_free(delta);
+		return;
+	}
+	desired_apply(&d->desired, delta);
+}
+
+void dp_state_save(struct dp *d)
+{
+	char path[512], tmp[512];
+	struct buf b = { 0 };
+	d->save_due = false;
+	if (!d->desired.whole)
+		return;
+	struct dp_delta *snapshot = desired_snapshot(&d->desired);
+	sch_encode(&dp_delta_schema, snapshot, &b);
+	dp_delta_free(snapshot);
+	state_path(d, ".state", path);
+	state_path(d, ".state.tmp", tmp);
+	/* No fsync: after a power loss there are no tasks whose paths it could describe. */
+	CLEAN_CLOSE int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, b.data, b.len) != (ssize_t)b.len || rename(tmp, path) < 0)
+		log_warn("cannot save the network state path=%s error=%s", path, strerror(errno));
+	buf_fini(&b);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   what the parts of the data plane's thread share. Private to dataplane/dp*.c.
+ * Thread: everything here belongs to the data plane's thread, but for the queue (lock) and the metrics text.
+ */
+#ifndef DATAPLANE_DP_INT_H
+#define DATAPLANE_DP_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "dataplane/dns/server.h"
+#include "dataplane/dp.h"
+#include "dataplane/host.h"
+#include "dataplane/plan.h"
+#include "dataplane/wire.h"
+
+enum cmd_kind {
+	CMD_DELTA,
+	CMD_ATTACH,
+	CMD_DETACH,
+	CMD_ATTACH_DONE,
+	CMD_WATCH_LISTEN,
+	CMD_WATCH_FLOWS,
+	CMD_METRICS,
+};
+struct cmd {
+	enum cmd_kind kind;
+	struct dp_delta *delta;
+	struct dp_attach *attach;
+	task_id task;
+	struct dp_port *ports;
+	size_t n_ports;
+	struct cmd *next;
+};
+
+struct dp_tnet {
+	network_id network; /* empty: local */
+	uint32_t vni;
+	bool internal, ingress;
+	struct wire_iface wire;
+};
+
+struct dp_task {
+	task_id id;
+	uint32_t number; /* for the driver */
+	pid_t pid;
+	int sd; /* sock_diag of its namespace */
+	SCH_LIST(struct dp_tnet) nets;
+	size_t way_out; /* index in nets of the default route's; nets.n = none */
+	SCH_LIST(struct dp_host_publish) host_ports;
+	struct VEC(struct dp_port) listen; /* what DP_LISTENING waits for, and then what it serves */
+	bool watch_listen, watch_flows;
+	int64_t poll_at, poll_every;
+};
+
+/* An attach that waits for its network to come with a delta. */
+struct dp_waiting {
+	struct dp_attach *attach;
+	int64_t deadline; /* 0: none, no state has come at all */
+};
+
+struct dp {
+	/* Copies of the configuration. */
+	char *name, *state_dir, *run_dir, *cgroup, *data_path_addr, *pin_dir;
+	uint16_t vxlan_port;
+	struct ebpf_network local;
+	void (*report)(void *arg, struct dp_report *r);
+	void *arg;
+	char driver[160];
+
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t metrics_ready;
+	struct cmd *head, *tail;
+	bool stop;
+	unsigned metrics_round;
+	struct buf metrics;
+	int wakefd, epfd;
+
+	struct wire wire;
+	struct ebpf *ebpf;
+	struct dns_server *dns;
+	int monitor;
+	struct dp_ip self;
+	uint32_t underlay_mtu;
+	int vxlan_ifindex;
+
+	struct desired desired;
+	struct plan_table have;
+	struct map tasks; /* id -> struct dp_task */
+	struct map down;  /* ids of tasks that ended here and that the manager still names */
+	struct map zones; /* network id -> struct dns_zone */
+	struct VEC(struct dp_waiting) waiting;
+	struct VEC(struct dp_ip) host_addrs;
+	struct VEC(int) uplinks;
+	struct VEC(struct dp_ip) reserved; /* local addresses of tasks of before a restart */
+	struct VEC(struct dp_ip) masqueraded;
+	struct dp_ip last_local;
+	struct host_watch host_watch;
+	struct dp_host host;           /* as it is */
+	struct dp_host *host_reported; /* as it was last said */
+
+	bool dirty, observe_again, nft_stands, attach_done, swept, save_due;
+	char degraded[256];
+	uint64_t applied; /* last version reported */
+	bool version_due;
+	int64_t host_at, retry_at, save_at;
+	uint64_t passes, ops, op_failures;
+};
+
+/* dp.c */
+void dp_report_task(struct dp *d, enum dp_report_kind kind, const task_id *task, int code, const char *text);
+
+/* dp_apply.c: the kernel and DNS are made what desired and tasks say; reports the version. */
+void dp_pass(struct dp *d);
+void dp_state_load(struct dp *d);
+void dp_state_save(struct dp *d);
+void dp_zones_fini(struct dp *d);
+/* The task's zones, in the order of its interfaces; at most n. Returns how many. */
+size_t dp_task_zones(struct dp *d, const struct dp_task *t, struct dns_zone **out, size_t n);
+
+/* dp_tasks.c */
+void dp_do_attach(struct dp *d, struct dp_attach *a, int64_t now); /* takes a */
+void dp_retry_waiting(struct dp *d, int64_t now);
+void dp_do_detach(struct dp *d, const task_id *tasks, size_t n);
+void dp_do_attach_done(struct dp *d);
+void dp_task_free(struct dp *d, struct dp_task *t); /* memory only */
+int dp_read_reserved(struct dp *d) MESH_MUST_CHECK;
+
+/* dp_watch.c */
+void dp_do_watch_listen(struct dp *d, struct cmd *c, int64_t now);
+void dp_do_watch_flows(struct dp *d, const task_id *task, int64_t now);
+void dp_poll_tasks(struct dp *d, int64_t now);
+
+/* dp_observe.c */
+int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;
+/* Looks at links, addresses and routes: uplinks, host addresses, our own routes and devices. */
+void dp_observe(struct dp *d);
+/* Looks at the host's listening ports; reports DP_HOST when anything of the host changed. */
+void dp_observe_ports(struct dp *d);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   what the driver's tables should hold, and the ordered operations from what they hold to that. Pure.
+ * Order:  make before break: sets in the order of the kinds (what is referred to first), then removals in the
+ *         opposite order. What keeps its key is replaced in place, so nothing can collide.
+ * Owner:  a table owns its items.
+ */
+#ifndef DATAPLANE_PLAN_H
+#define DATAPLANE_PLAN_H
+
+#include "dataplane/desired.h"
+#include "dataplane/ebpf/ebpf.h"
+
+enum item_kind {
+	ITEM_HOST_ADDR,
+	ITEM_NODE,
+	ITEM_NETWORK,
+	ITEM_ENDPOINT,
+	ITEM_SERVICE,
+	ITEM_VIP,
+	ITEM_PORT,
+	ITEM_KIND_MAX
+};
+
+struct item {
+	enum item_kind kind;
+	struct dp_ip addr; /* HOST_ADDR, NODE, VIP */
+	uint64_t service;  /* VIP */
+	struct ebpf_network network;
+	struct ebpf_endpoint endpoint;
+	struct ebpf_service svc; /* .backends points to backends.data */
+	struct VEC(struct ebpf_backend) backends;
+	struct ebpf_port port;
+};
+void item_free(struct item *i);
+bool item_equal(const struct item *a, const struct item *b);
+/* Text of what it is, for messages: "port 8080/tcp". */
+const char *item_format(const struct item *i, char out[96]);
+
+/* key text -> struct item */
+struct plan_table {
+	struct map items;
+};
+void plan_table_fini(struct plan_table *t);
+/* Takes i. The first of two with the same key wins; false: i was the second and is gone. */
+bool plan_table_add(struct plan_table *t, struct item *i);
+/* Records that i (taken) is in force. */
+void plan_table_put(struct plan_table *t, struct item *i);
+void plan_table_del(struct plan_table *t, const struct item *i);
+const struct item *plan_table_get(const struct plan_table *t, const struct item *like);
+
+/* A task's interface as this node knows it, beside what the manager says. */
+struct plan_iface {
+	task_id task;
+	network_id network; /* empty: the local network */
+	uint32_t vni;
+	struct dp_ip ip;
+};
+struct plan_host_port {
+	struct dp_port port;
+	uint32_t vni;
+	struct dp_ip ip;
+};
+struct plan_in {
+	const struct desired *desired;
+	struct dp_ip self;
+	const struct dp_ip *host_addrs;
+	size_t n_host_addrs;
+	const struct plan_iface *ifaces; /* of the attached tasks */
+	size_t n_ifaces;
+	const struct plan_host_port *host_ports; /* of the attached tasks */
+	size_t n_host_ports;
+	const struct map *down; /* task ids that ended here: no backends any more, whatever the manager knows yet */
+	struct ebpf_network local;
+	/* Does the host itself listen there? */
+	bool (*taken)(void *arg, uint8_t proto, uint16_t port);
+	void *arg;
+	const struct plan_table *have; /* a published port that is in force stays so when the host listens later */
+};
+/* Appends to problems what an operator must hear: ports refused, ports published twice, bad addresses. */
+void plan_want(const struct plan_in *in, struct plan_table *out, struct str_list *problems);
+
+struct plan_op {
+	bool del;
+	const struct item *item; /* of want, or of have when del; borrowed */
+};
+struct plan_ops VEC(struct plan_op);
+void plan_diff(const struct plan_table *have, const struct plan_table *want, struct plan_ops *out);
+
+/* 64-bit name of a service on a network for the driver; never 0. */
+uint64_t plan_service_key(const service_id *s, const network_id *n);
+
+#endif
