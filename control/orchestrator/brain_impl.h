@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside of the brain. Private to control/orchestrator.
+ *
+ * One step looks at every service that changed (reconcile.c), creates, retires and deletes tasks there, then gives
+ * new tasks addresses and nodes (place.c). Everything is decided from what the transaction sees; the books of
+ * scheduler and allocator follow both the store's events and the step's own changes. What is only in memory
+ * (struct bservice) can be lost: it makes an update wait a little longer, never do something else.
+ */
+#ifndef CONTROL_ORCHESTRATOR_BRAIN_IMPL_H
+#define CONTROL_ORCHESTRATOR_BRAIN_IMPL_H
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "control/allocator/allocator.h"
+#include "control/orchestrator/brain.h"
+#include "control/scheduler/scheduler.h"
+
+/* Objects one step may write, so that a command stays small; the rest waits for the next step. */
+#define STEP_BUDGET 1000
+/* Longer than its grace period and this, an old task does not hold up the one that replaces it. */
+#define OLD_TASK_PATIENCE (60 * NS_PER_SEC)
+#define NEVER INT64_MAX
+
+/* A restart that happened in a slot, told apart by the task it replaced. */
+struct brestart {
+	uint64_t replaced; /* hash of the task id */
+	int64_t when;
+};
+struct bslot {
+	uint64_t version; /* of the spec these belong to */
+	struct VEC(struct brestart) restarts;
+};
+
+/* What the brain remembers of a service beside the store. */
+struct bservice {
+	char id[MESH_ID_LEN + 1];
+	bool global;       /* new nodes concern it */
+	bool spec_moved;   /* the template changed and nobody moved spec_version */
+	int64_t wake;      /* look again then */
+	char *alloc_error; /* why it has no ports or VIPs; told through its tasks */
+	struct map slots;  /* slot key -> struct bslot; only with max attempts */
+	/* the update under way */
+	uint64_t update_version; /* spec version it leads to */
+	size_t update_total;     /* slots it had to change */
+	struct map up;           /* task id -> when it was first seen up */
+	struct map failed;       /* task ids */
+	uint64_t paused_version; /* spec version that was paused */
+};
+
+struct btouch {
+	enum store_kind kind;
+	char id[MESH_ID_LEN + 1];
+	char service[MESH_ID_LEN + 1]; /* tasks: whose */
+};
+
+struct brain {
+	struct store *s;
+	struct mesh_rng *rng;
+	struct sched *sched;
+	struct alloc *alloc;
+	struct map services; /* id -> struct bservice */
+	struct map dirty;    /* services to look at */
+	struct map nets;     /* networks to look at */
+	struct map fresh;    /* tasks to place now */
+	struct map waiting;  /* tasks nothing could be done for; tried again when something got free */
+	bool retry_waiting;
+	struct VEC(struct btouch) touched; /* by the last step */
+	/* one step */
+	struct store_tx *tx;
+	int64_t now;
+	long budget;
+};
+
+/* ---- brain.c ---- */
+struct bservice *brain_service(struct brain *b, const char *id);
+void brain_dirty(struct brain *b, const char *service);
+struct md_task *brain_edit_task(struct brain *b, const char *id);
+void brain_delete_task(struct brain *b, const char *id);
+struct md_service *brain_edit_service(struct brain *b, const char *id);
+/* Remembers what the step is about to change, once; service: whose task it is, "" for other kinds. */
+void brain_touch(struct brain *b, enum store_kind kind, const char *id, const char *service);
+
+/* ---- tasks.c ---- */
+/* A new task from the service's spec; node "" when the scheduler chooses. */
+struct md_task *brain_new_task(struct brain *b, const struct md_service *svc, uint64_t slot, const char *node,
+                               int desired);
+/* Does the task run what the service says now? The one question that decides what an update replaces. */
+bool brain_task_current(const struct brain *b, const struct md_service *svc, const struct md_task *t);
+
+/* ---- reconcile.c ---- */
+void brain_reconcile(struct brain *b, const char *service);
+
+/* ---- place.c ---- */
+void brain_place(struct brain *b);
+
+#endif

@@ -1,0 +1,690 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Services from create to removal, updates, jobs, global ones: one story a test. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/support/brain_world.h"
+
+#define assert_running(w, name, image, n)                                                                              \
+	do {                                                                                                           \
+		if (world_running((w), (name), (image)) != (n))                                                        \
+			world_dump((w), stderr);                                                                       \
+		assert_int_equal(world_running((w), (name), (image)), (n));                                            \
+	} while (0)
+
+static const struct md_task *task_of(const struct world *w, const char *service, size_t i)
+{
+	struct store_list l = store_tasks_of_service(w->s, world_service(w, service)->meta.id);
+	return i < l.n ? l.v[i] : NULL;
+}
+
+static size_t on_node(const struct world *w, const char *node)
+{
+	struct store_list l = store_tasks_of_node(w->s, world_node(w, node)->meta.id);
+	size_t n = 0;
+	for (size_t i = 0; i < l.n; i++)
+		n += md_task_wanted(l.v[i]);
+	return n;
+}
+
+static int update_state(const struct world *w, const char *service)
+{
+	const struct md_service *s = world_service(w, service);
+	return s->update_status ? s->update_status->state : MD_UPDATE_NONE;
+}
+
+static void three_nodes(struct world *w)
+{
+	world_open(w, 1);
+	world_add_node(w, "n1");
+	world_add_node(w, "n2");
+	world_settle(w);
+}
+
+static void set_scale(struct world *w, const char *service, uint64_t n)
+{
+	WORLD_EDIT(w, STORE_SERVICE, world_service(w, service)->meta.id, struct md_service, s,
+	           s->spec.mode.replicated->replicas.v = n);
+}
+
+static void publish(struct md_service_spec *s)
+{
+	s->endpoint = sch_new(&md_endpoint_spec_schema);
+	struct md_port *p = LIST_ADD(&s->endpoint->ports);
+	p->target = 80;
+	p->protocol = MD_PROTO_TCP;
+	p->mode = MD_PUBLISH_INGRESS;
+	p = LIST_ADD(&s->endpoint->ports);
+	p->target = 81;
+	p->published = 8081;
+}
+
+static void create_scale_remove(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	char id[MESH_ID_LEN + 1];
+	mesh_id_set(id, world_add_service(&w, "web", 6, publish));
+	/* One step, one command: everything is assigned. */
+	assert_true(world_step(&w));
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(task_of(&w, "web", i)->status.state, MD_TASK_ASSIGNED);
+		assert_int_equal(task_of(&w, "web", i)->slot, i + 1);
+	}
+	world_run(&w);
+	assert_running(&w, "web", NULL, 6);
+	assert_int_equal(on_node(&w, "n0"), 2);
+	assert_int_equal(on_node(&w, "n1"), 2);
+	assert_int_equal(on_node(&w, "n2"), 2);
+	const struct md_service *s = world_service(&w, "web");
+	assert_int_equal(s->endpoint.ports.v[0].published, 30000);
+	assert_int_equal(s->endpoint.ports.v[1].published, 8081);
+	assert_int_equal(s->endpoint.vips.n, 1);
+	assert_string_equal(task_of(&w, "web", 0)->attachments.v[0].network.s, s->endpoint.vips.v[0].network.s);
+
+	set_scale(&w, "web", 2);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 2);
+	assert_int_equal(store_tasks_of_service(w.s, id).n, 2);
+	assert_true(on_node(&w, "n0") < 2 && on_node(&w, "n1") < 2 && on_node(&w, "n2") < 2);
+
+	struct store_tx *tx = store_tx_new(w.s, w.now);
+	store_tx_delete(tx, STORE_SERVICE, id);
+	assert_int_equal(world_commit(&w, tx), 0);
+	world_run(&w);
+	assert_int_equal(store_tasks_of_service(w.s, id).n, 0);
+	/* Ports and addresses are free again. */
+	world_add_service(&w, "two", 1, publish);
+	world_run(&w);
+	assert_running(&w, "two", NULL, 1);
+	assert_int_equal(world_service(&w, "two")->endpoint.ports.v[1].published, 8081);
+	world_close(&w);
+}
+
+static void failed_task_is_replaced_after_the_delay(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 2, NULL);
+	world_run(&w);
+	const struct md_task *t = task_of(&w, "web", 0);
+	uint64_t slot = t->slot;
+	world_status(&w, t->meta.id, MD_TASK_FAILED, 0);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 1);
+	assert_int_equal(store_tasks_of_service(w.s, world_service(&w, "web")->meta.id).n, 3);
+	const struct md_task *next = task_of(&w, "web", 2);
+	assert_int_equal(next->slot, slot);
+	assert_int_equal(next->desired_state, MD_TASK_READY);
+	assert_int_equal(next->status.state, MD_TASK_READY);
+	world_run_for(&w, 4 * NS_PER_SEC);
+	assert_running(&w, "web", NULL, 1);
+	world_run_for(&w, 1 * NS_PER_SEC);
+	assert_running(&w, "web", NULL, 2);
+	world_close(&w);
+}
+
+static void lost_and_drained_nodes(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 6, NULL);
+	world_run(&w);
+	char n1[MESH_ID_LEN + 1];
+	mesh_id_set(n1, world_node(&w, "n1")->meta.id);
+	WORLD_EDIT(&w, STORE_NODE, n1, struct md_node, n, n->status.state = MD_NODE_DOWN);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 6);
+	assert_int_equal(on_node(&w, "n1"), 0);
+	/* Back again: its old tasks were told to stop and nothing moves back. */
+	WORLD_EDIT(&w, STORE_NODE, n1, struct md_node, n, n->status.state = MD_NODE_READY);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 6);
+	struct store_list l = store_tasks_of_node(w.s, n1);
+	for (size_t i = 0; i < l.n; i++)
+		assert_int_equal(((const struct md_task *)l.v[i])->status.state, MD_TASK_SHUTDOWN);
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n2")->meta.id, struct md_node, n,
+	           n->spec.availability = MD_AVAIL_DRAIN);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 6);
+	assert_int_equal(on_node(&w, "n2"), 0);
+	assert_int_equal(on_node(&w, "n1"), 3);
+	/* Removed: its tasks leave no trace. */
+	struct store_tx *tx = store_tx_new(w.s, w.now);
+	store_tx_delete(tx, STORE_NODE, n1);
+	assert_int_equal(world_commit(&w, tx), 0);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 6);
+	assert_int_equal(on_node(&w, "n0"), 6);
+	l = store_tasks_of_node(w.s, n1);
+	for (size_t i = 0; i < l.n; i++)
+		assert_true(md_task_ended(l.v[i]));
+	world_close(&w);
+}
+
+static void image2(struct md_service_spec *s)
+{
+	str_set(&s->task.container->image, "bb:2");
+}
+static void image3(struct md_service_spec *s)
+{
+	str_set(&s->task.container->image, "bb:3");
+}
+static void by_two(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->update->parallelism = 2;
+	s->update->delay = 3 * NS_PER_SEC;
+}
+static void start_first(struct md_service_spec *s)
+{
+	publish(s);
+	md_service_spec_defaults(s);
+	s->update->order = MD_ORDER_START_FIRST;
+}
+
+static void rolling_update(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 5, by_two);
+	world_run(&w);
+	world_update(&w, "web", image2);
+	world_settle(&w);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_UPDATING);
+	assert_string_equal(world_service(&w, "web")->update_status->message, "update in progress");
+	/* Two at once: the other three run on. */
+	assert_running(&w, "web", "bb:1", 3);
+	world_run(&w);
+	assert_running(&w, "web", "bb:2", 2);
+	world_run_for(&w, 2 * NS_PER_SEC);
+	assert_running(&w, "web", "bb:2", 2);
+	world_run_for(&w, 2 * NS_PER_SEC);
+	assert_running(&w, "web", "bb:2", 4);
+	world_run_for(&w, 3 * NS_PER_SEC);
+	assert_running(&w, "web", "bb:2", 5);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_UPDATING);
+	world_run_for(&w, 6 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_COMPLETED);
+	assert_string_equal(world_service(&w, "web")->update_status->message, "update completed");
+	/* The same spec again, and a scale: no task is touched. */
+	size_t before = store_count(w.s, STORE_TASK);
+	set_scale(&w, "web", 6);
+	world_run(&w);
+	assert_int_equal(store_count(w.s, STORE_TASK), before + 1);
+	world_close(&w);
+}
+
+static void start_first_waits_for_traffic(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 2, start_first);
+	world_run(&w);
+	world_update(&w, "web", image2);
+	world_settle(&w);
+	assert_int_equal(store_count(w.s, STORE_TASK), 3);
+	const struct md_task *t = task_of(&w, "web", 2);
+	char id[MESH_ID_LEN + 1];
+	mesh_id_set(id, t->meta.id);
+	world_status(&w, id, MD_TASK_RUNNING, MD_TRAFFIC_STARTING);
+	world_settle(&w);
+	assert_running(&w, "web", "bb:1", 2); /* it runs but takes no traffic yet */
+	world_status(&w, id, MD_TASK_RUNNING, MD_TRAFFIC_SERVING);
+	world_settle(&w);
+	assert_running(&w, "web", "bb:1", 1);
+	world_run_for(&w, 20 * NS_PER_SEC);
+	assert_running(&w, "web", "bb:2", 2);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_COMPLETED);
+	world_close(&w);
+}
+
+static const struct md_task *newest(const struct world *w, const char *service)
+{
+	struct store_list l = store_tasks_of_service(w->s, world_service(w, service)->meta.id);
+	const struct md_task *best = NULL;
+	for (size_t i = 0; i < l.n; i++) {
+		const struct md_task *t = l.v[i];
+		best = !best || t->meta.created_at >= best->meta.created_at ? t : best;
+	}
+	return best;
+}
+
+static void failure_pauses(void **state)
+{
+	struct world w;
+	char want[128];
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 3, NULL);
+	world_run_for(&w, NS_PER_SEC);
+	world_update(&w, "web", image2);
+	world_run(&w);
+	const struct md_task *t = newest(&w, "web");
+	assert_string_equal(t->spec.container->image, "bb:2");
+	snprintf(want, sizeof(want), "update paused due to failure or early termination of task %s", t->meta.id);
+	world_status(&w, t->meta.id, MD_TASK_FAILED, 0);
+	world_run_for(&w, 30 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_PAUSED);
+	assert_string_equal(world_service(&w, "web")->update_status->message, want);
+	assert_running(&w, "web", "bb:1", 2);
+	/* Another update resumes. */
+	world_update(&w, "web", image3);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_COMPLETED);
+	assert_running(&w, "web", "bb:3", 3);
+	world_close(&w);
+}
+
+static void rolls_back(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->update->failure_action = MD_FAILURE_ROLLBACK;
+	s->rollback->parallelism = 0;
+}
+
+static void failure_rolls_back(void **state)
+{
+	struct world w;
+	char want[128];
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 3, rolls_back);
+	world_run_for(&w, NS_PER_SEC);
+	world_update(&w, "web", image2);
+	world_run(&w);
+	const struct md_task *t = newest(&w, "web");
+	snprintf(want, sizeof(want), "update rolled back due to failure or early termination of task %s", t->meta.id);
+	world_status(&w, t->meta.id, MD_TASK_FAILED, 0);
+	world_settle(&w);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_ROLLBACK_STARTED);
+	assert_string_equal(world_service(&w, "web")->update_status->message, want);
+	assert_string_equal(world_service(&w, "web")->spec.task.container->image, "bb:1");
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_ROLLBACK_COMPLETED);
+	assert_string_equal(world_service(&w, "web")->update_status->message, "rollback completed");
+	assert_running(&w, "web", "bb:1", 3);
+	world_close(&w);
+}
+
+static void manual_rollback(void **state)
+{
+	struct world w;
+	struct mesh_err err = { 0 };
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 3, NULL);
+	world_run_for(&w, NS_PER_SEC);
+	struct md_service fresh = { 0 };
+	assert_int_equal(brain_rollback(&fresh, &err), MESH_E_INVALID);
+	world_update(&w, "web", image2);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "web", "bb:2", 3);
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s,
+	           assert_int_equal(brain_rollback(s, &err), 0));
+	world_run(&w);
+	assert_string_equal(world_service(&w, "web")->update_status->message, "manually requested rollback");
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_ROLLBACK_COMPLETED);
+	assert_running(&w, "web", "bb:1", 3);
+	world_close(&w);
+}
+
+static void new_leader_finishes_the_update(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 4, NULL);
+	world_run_for(&w, NS_PER_SEC);
+	world_update(&w, "web", image2);
+	for (int i = 0; i < 6; i++) {
+		world_settle(&w);
+		world_new_leader(&w);
+		world_obey(&w);
+	}
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_int_equal(update_state(&w, "web"), MD_UPDATE_COMPLETED);
+	assert_running(&w, "web", "bb:2", 4);
+	world_close(&w);
+}
+
+static void no_restart(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->task.restart->condition = MD_RESTART_ON_FAILURE;
+	s->task.restart->delay.v = 0;
+	s->task.restart->max_attempts.v = 3;
+}
+
+static void restart_policy(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 1, no_restart);
+	world_run(&w);
+	for (int i = 0; i < 10; i++) {
+		world_status(&w, newest(&w, "web")->meta.id, MD_TASK_FAILED, 0);
+		w.now += NS_PER_SEC;
+		world_run(&w);
+		if (i == 1)
+			world_new_leader(&w);
+	}
+	/* The first and three attempts. */
+	assert_running(&w, "web", NULL, 0);
+	assert_int_equal(store_count(w.s, STORE_TASK), 4);
+	/* A new spec starts afresh; one that ends well is left alone. */
+	world_update(&w, "web", image2);
+	world_run(&w);
+	assert_running(&w, "web", "bb:2", 1);
+	world_status(&w, newest(&w, "web")->meta.id, MD_TASK_COMPLETE, 0);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "web", NULL, 0);
+	world_close(&w);
+}
+
+static void crash_loop_keeps_delay_and_history(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 1, NULL);
+	world_run(&w);
+	int64_t begin = w.now;
+	for (int i = 0; i < 20; i++) {
+		/* Rejected at once, as a missing image is, while it still waits for its time. */
+		world_status(&w, newest(&w, "web")->meta.id, MD_TASK_REJECTED, 0);
+		world_settle(&w);
+		assert_true(store_count(w.s, STORE_TASK) <= 5);
+		w.now = w.wake != INT64_MAX && w.wake > w.now ? w.wake : w.now;
+		world_settle(&w);
+	}
+	assert_true(w.now - begin >= 18 * 5 * NS_PER_SEC);
+	world_close(&w);
+}
+
+static void is_global(struct md_service_spec *s)
+{
+	s->mode.global = XNEW(struct md_empty);
+	md_service_spec_defaults(s);
+	s->task.placement->constraints = (struct str_list){ 0 };
+	strs_add(&s->task.placement->constraints, "node.labels.disk != slow");
+}
+
+static void global_service(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "agent", 0, is_global);
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 3);
+	world_add_node(&w, "n3");
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 4);
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n3")->meta.id, struct md_node, n,
+	           smap_set(&n->spec.labels, "disk", "slow"));
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 3);
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n1")->meta.id, struct md_node, n,
+	           n->spec.availability = MD_AVAIL_PAUSE);
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 3);
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n1")->meta.id, struct md_node, n,
+	           n->spec.availability = MD_AVAIL_DRAIN);
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 2);
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n1")->meta.id, struct md_node, n,
+	           n->spec.availability = MD_AVAIL_ACTIVE);
+	world_run(&w);
+	assert_running(&w, "agent", NULL, 3);
+	world_update(&w, "agent", image2);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "agent", "bb:2", 3);
+	world_close(&w);
+}
+
+static void is_job(struct md_service_spec *s)
+{
+	s->mode.replicated_job = XNEW(struct md_replicated_job);
+	s->mode.replicated_job->max_concurrent = (struct opt_u64){ true, 2 };
+	s->mode.replicated_job->total_completions = (struct opt_u64){ true, 5 };
+	md_service_spec_defaults(s);
+	s->task.restart->condition = MD_RESTART_ON_FAILURE;
+}
+
+static size_t complete(const struct world *w, const char *service)
+{
+	struct store_list l = store_tasks_of_service(w->s, world_service(w, service)->meta.id);
+	size_t n = 0;
+	for (size_t i = 0; i < l.n; i++)
+		n += ((const struct md_task *)l.v[i])->status.state == MD_TASK_COMPLETE;
+	return n;
+}
+
+static void end_one(struct world *w, const char *service, int state)
+{
+	struct store_list l = store_tasks_of_service(w->s, world_service(w, service)->meta.id);
+	for (size_t i = 0; i < l.n; i++) {
+		const struct md_task *t = l.v[i];
+		if (t->status.state == MD_TASK_RUNNING) {
+			world_status(w, t->meta.id, state, 0);
+			return;
+		}
+	}
+	fail_msg("no task of %s runs", service);
+}
+
+static void replicated_job_runs_to_its_end(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "job", 0, is_job);
+	world_run(&w);
+	assert_running(&w, "job", NULL, 2);
+	end_one(&w, "job", MD_TASK_FAILED);
+	world_run_for(&w, 6 * NS_PER_SEC);
+	assert_running(&w, "job", NULL, 2);
+	for (int i = 0; i < 5; i++) {
+		end_one(&w, "job", MD_TASK_COMPLETE);
+		world_run(&w);
+	}
+	assert_running(&w, "job", NULL, 0);
+	assert_int_equal(complete(&w, "job"), 5);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "job", NULL, 0);
+	/* Another template is another run. */
+	world_update(&w, "job", image2);
+	world_run(&w);
+	assert_running(&w, "job", "bb:2", 2);
+	assert_int_equal(complete(&w, "job"), 0);
+	world_close(&w);
+}
+
+static void is_global_job(struct md_service_spec *s)
+{
+	s->mode.global_job = XNEW(struct md_empty);
+}
+
+static void global_job_runs_once_a_node(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "job", 0, is_global_job);
+	world_run(&w);
+	assert_running(&w, "job", NULL, 3);
+	for (int i = 0; i < 3; i++)
+		end_one(&w, "job", MD_TASK_COMPLETE);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "job", NULL, 0);
+	world_add_node(&w, "n3");
+	world_run(&w);
+	assert_running(&w, "job", NULL, 1);
+	world_close(&w);
+}
+
+static void wants_ssd(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	strs_add(&s->task.placement->constraints, "node.labels.disk==ssd");
+}
+static void wants_memory(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->task.resources->reservations->memory_bytes = 6LL << 30;
+}
+
+static void pending_says_why(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "un", 1, wants_ssd);
+	world_run(&w);
+	const struct md_task *t = task_of(&w, "un", 0);
+	assert_int_equal(t->status.state, MD_TASK_PENDING);
+	assert_string_equal(t->status.err, "no suitable node (scheduling constraints not satisfied on 3 nodes)");
+	assert_non_null(strstr(t->status.message, "node.labels.disk==ssd"));
+	size_t commits = w.commits;
+	world_run(&w);
+	assert_int_equal(w.commits, commits); /* said once */
+	WORLD_EDIT(&w, STORE_NODE, world_node(&w, "n2")->meta.id, struct md_node, n,
+	           smap_set(&n->spec.labels, "disk", "SSD"));
+	world_run(&w);
+	assert_running(&w, "un", NULL, 1);
+	assert_null(task_of(&w, "un", 0)->status.err);
+
+	world_add_service(&w, "big", 4, wants_memory);
+	world_run(&w);
+	assert_running(&w, "big", NULL, 3);
+	assert_string_equal(task_of(&w, "big", 3)->status.err, "no suitable node (insufficient resources on 3 nodes)");
+	world_add_node(&w, "n3");
+	world_run(&w);
+	assert_running(&w, "big", NULL, 4);
+	world_close(&w);
+}
+
+static void on_tiny_network(struct md_service_spec *s)
+{
+	struct md_network_config *c = LIST_ADD(&s->task.networks);
+	c->target = xstrdup("tiny");
+}
+
+static void exhausted_network_says_so(void **state)
+{
+	struct world w;
+	char id[MESH_ID_LEN + 1];
+	(void)state;
+	three_nodes(&w);
+	mesh_id_make(&w.rng, id);
+	struct store_tx *tx = store_tx_new(w.s, w.now);
+	struct md_network *n = store_tx_create(tx, STORE_NETWORK, id);
+	n->spec.name = xstrdup("tiny");
+	n->spec.ipam = sch_new(&md_ipam_options_schema);
+	LIST_ADD(&n->spec.ipam->configs)->subnet = xstrdup("10.9.0.0/29");
+	assert_int_equal(world_commit(&w, tx), 0);
+	world_run(&w);
+	const struct md_network *net = store_get(w.s, STORE_NETWORK, id);
+	assert_string_equal(net->ipam.configs.v[0].gateway, "10.9.0.1");
+	assert_int_equal(net->vni, 4097);
+	/* /29: six hosts, a gateway, a VIP: four tasks. */
+	world_add_service(&w, "web", 6, on_tiny_network);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 4);
+	assert_string_equal(task_of(&w, "web", 5)->status.err,
+	                    "network 'tiny': no free address in 10.9.0.0/29 (5 in use)");
+	set_scale(&w, "web", 4);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 4);
+	world_close(&w);
+}
+
+static void refused_steps_leave_no_trace(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 4, publish);
+	for (int i = 0; i < 3; i++) {
+		struct store_tx *tx = store_tx_new(w.s, w.now);
+		(void)brain_step(w.b, tx);
+		assert_true(store_tx_changes(tx) > 0);
+		store_tx_free(tx);
+		brain_retry(w.b);
+	}
+	world_run(&w);
+	assert_running(&w, "web", NULL, 4);
+	for (size_t i = 0; i < 4; i++)
+		for (size_t j = 0; j < i; j++)
+			assert_string_not_equal(task_of(&w, "web", i)->attachments.v[0].addresses.v[0],
+			                        task_of(&w, "web", j)->attachments.v[0].addresses.v[0]);
+	assert_true(on_node(&w, "n0") && on_node(&w, "n1") && on_node(&w, "n2"));
+	world_close(&w);
+}
+
+static void checks(void **state)
+{
+	struct world w;
+	struct mesh_err err = { 0 };
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 1, publish);
+	world_run(&w);
+	struct md_service_spec s = { 0 };
+	publish(&s);
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), MESH_E_INVALID);
+	assert_non_null(strstr(err.msg, "port '8081' is already in use by service 'web'"));
+	assert_int_equal(brain_check_service(w.s, &s, world_service(&w, "web")->meta.id, &err), 0);
+	s.endpoint->mode = MD_ENDPOINT_DNSRR;
+	assert_int_equal(brain_check_service(w.s, &s, world_service(&w, "web")->meta.id, &err), MESH_E_INVALID);
+	s.endpoint->mode = MD_ENDPOINT_VIP;
+	smap_set(&s.labels, "mesh.strategy", "best");
+	assert_int_equal(brain_check_service(w.s, &s, world_service(&w, "web")->meta.id, &err), MESH_E_INVALID);
+	sch_clear(&md_service_spec_schema, &s);
+	struct md_network_spec n = { 0 };
+	n.name = xstrdup("x");
+	n.ipam = sch_new(&md_ipam_options_schema);
+	LIST_ADD(&n.ipam->configs)->subnet = xstrdup("10.0.3.0/24");
+	assert_int_equal(brain_check_network(w.s, &n, &err), MESH_E_CONFLICT);
+	assert_string_equal(err.msg, "network 'x': subnet 10.0.3.0/24 overlaps 10.0.0.0/20 of network 'ingress'");
+	str_set(&n.ipam->configs.v[0].subnet, "10.300.3.0/24");
+	assert_int_equal(brain_check_network(w.s, &n, &err), MESH_E_INVALID);
+	sch_clear(&md_network_spec_schema, &n);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(create_scale_remove),
+		cmocka_unit_test(failed_task_is_replaced_after_the_delay),
+		cmocka_unit_test(lost_and_drained_nodes),
+		cmocka_unit_test(rolling_update),
+		cmocka_unit_test(start_first_waits_for_traffic),
+		cmocka_unit_test(failure_pauses),
+		cmocka_unit_test(failure_rolls_back),
+		cmocka_unit_test(manual_rollback),
+		cmocka_unit_test(new_leader_finishes_the_update),
+		cmocka_unit_test(restart_policy),
+		cmocka_unit_test(crash_loop_keeps_delay_and_history),
+		cmocka_unit_test(global_service),
+		cmocka_unit_test(replicated_job_runs_to_its_end),
+		cmocka_unit_test(global_job_runs_once_a_node),
+		cmocka_unit_test(pending_says_why),
+		cmocka_unit_test(exhausted_network_says_so),
+		cmocka_unit_test(refused_steps_leave_no_trace),
+		cmocka_unit_test(checks),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
