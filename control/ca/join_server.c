@@ -177,9 +177,10 @@ static void on_frame(void *arg, struct net_conn *c, uint16_t type, uint32_t stre
 static void on_close(void *arg, struct net_conn *c, const struct mesh_err *err)
 {
 	struct ca_session *session = arg;
+	(void)c;
 	/* A joining node that goes away without a word has what it came for. */
 	if (err->code && err->code != MESH_E_CLOSED)
-		log_warn("joining connection ended peer=%s reason=\"%s\"", net_peer_of(c)->addr, err->msg);
+		log_warn("joining connection ended reason=\"%s\"", err->msg);
 	server_unref(session->server);
 	free(session);
 }

@@ -231,10 +231,12 @@ int x509_check_node(const struct x509_trust *t, const void *der, size_t n, const
 		return foreign(&info, cluster, err);
 	if (v == X509_EXPIRED || now_ns > info.not_after)
 		return mesh_fail(err, MESH_E_TLS, "certificate expired at %s (the clock here says %s)",
-		                 clock_format(info.not_after, when), clock_format(now_ns, now));
+		                 clock_format(info.not_after, when),
+		                 clock_format(now_ns / NS_PER_SEC * NS_PER_SEC, now));
 	if (v == X509_EARLY || now_ns < info.not_before)
 		return mesh_fail(err, MESH_E_TLS, "certificate is not valid before %s (the clock here says %s)",
-		                 clock_format(info.not_before, when), clock_format(now_ns, now));
+		                 clock_format(info.not_before, when),
+		                 clock_format(now_ns / NS_PER_SEC * NS_PER_SEC, now));
 	return check_subject(&info, cluster, out, err);
 }
 
