@@ -44,6 +44,8 @@ struct agent_ops {
 	/* Tell when all these ports are listened on (agent_listening), when open flows ended (agent_flows_ended). */
 	void (*watch_listen)(void *arg, const char *task, const struct dp_port *ports, size_t n);
 	void (*watch_flows)(void *arg, const char *task);
+	/* Nullable. After a restart: every task that still runs has been attached again (dp_attach_done). */
+	void (*adopted)(void *arg);
 };
 
 int agent_open(uv_loop_t *loop, const struct agent_config *c, const struct agent_ops *ops, void *arg,
@@ -60,6 +62,7 @@ struct agent_deps {
 	const struct md_config *const *configs;
 	size_t n_configs;
 	const char *node_id, *node_hostname; /* for {{.Node.Hostname}} templates */
+	bool host_network;                   /* the task is on the host's network: no namespace, no attach */
 };
 /*
  * The newest wish for one task; copies t. First time: starts the work. Later: desired_state moved.
@@ -143,6 +146,26 @@ void agent_exec_resize(struct agent_exec *e, uint16_t rows, uint16_t cols);
 /* Kills the process with all its children; on_exit still comes. */
 void agent_exec_kill(struct agent_exec *e);
 int agent_exec_pid(const struct agent_exec *e);
+
+/* ---- volumes: directories of this node that outlive tasks ---- */
+
+struct agent_volume {
+	char *name, *driver; /* driver: only "local" */
+	struct str_map labels, options;
+	int64_t created_at;
+	char *mountpoint;
+};
+extern const struct schema agent_volume_schema;
+/* By name; v is borrowed. */
+void agent_each_volume(struct agent *a, bool (*fn)(void *arg, const struct agent_volume *v), void *arg);
+/* out is cleared by the caller (agent_volume_schema). MESH_E_NOT_FOUND "get x: no such volume". */
+int agent_volume_get(struct agent *a, const char *name, struct agent_volume *out, struct mesh_err *err) MESH_MUST_CHECK;
+/* Without a name one is made up. One that exists is given back as it is. out may be NULL. */
+int agent_volume_create(struct agent *a, const struct agent_volume *spec, struct agent_volume *out,
+                        struct mesh_err *err) MESH_MUST_CHECK;
+/* MESH_E_CONFLICT while a container uses it, forced or not; force: one that does not exist is no error. */
+int agent_volume_remove(struct agent *a, const char *name, bool force, struct mesh_err *err) MESH_MUST_CHECK;
+bool agent_volume_in_use(struct agent *a, const char *name);
 
 /* ---- images (images.h has the store itself) ---- */
 

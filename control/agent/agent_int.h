@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:  what the agent's files share: the table of tasks, one task with its handles, child processes.
+ * Loop:  everything on the agent's loop; struct agent_work carries blocking steps to the thread pool.
+ * Life:  agent.pending counts open handles and running work; agent_close calls back when it is zero.
+ */
+#ifndef CONTROL_AGENT_AGENT_INT_H
+#define CONTROL_AGENT_AGENT_INT_H
+
+#include <uv.h>
+
+#include "base/map.h"
+#include "control/agent/agent.h"
+#include "control/agent/cgroup.h"
+#include "control/agent/images.h"
+#include "control/agent/oci_spec.h"
+#include "control/agent/task.h"
+
+#define AGENT_CREATES_MAX 4
+
+/* TASK/task: what must survive meshd. */
+struct task_rec {
+	struct md_task task;
+	char *container_id, *image_id, *node_id, *node_hostname, *boot_id;
+	int64_t created_at, started_at, finished_at;
+	int64_t exit_code, pid;
+	bool oom, spawned, ended, removed, host_network, health;
+};
+extern const struct schema task_rec_schema;
+
+struct atask;
+struct health;
+
+struct stop_waiter {
+	agent_done_fn cb;
+	void *arg;
+};
+
+struct agent {
+	uv_loop_t *loop;
+	const struct agent_ops *ops;
+	void *arg;
+	char *name, *state_dir, *run_dir, *shim, *runtime, *cgroup, *tasks_dir, *volumes_dir, *crun_root;
+	struct images *images;
+	struct cgroup_host cg;
+	struct oci_host host;
+	struct mesh_rng rng;
+	char boot_id[40];
+	struct map tasks; /* id -> struct atask, oldest first */
+	struct VEC(struct atask *) spawn_queue;
+	struct VEC(struct agent_log *) logs;
+	struct VEC(struct agent_exec *) execs;
+	int creating;
+	uint64_t exec_seq;
+	unsigned pending, forgetting;
+	bool closing, images_closed;
+	uv_timer_t adopt_timer;
+	void (*close_cb)(void *arg);
+	void *close_arg;
+	void (*purge_cb)(void *arg);
+	void *purge_arg;
+};
+
+struct atask {
+	struct agent *a;
+	struct task_rec rec;
+	struct tk sm;
+	char *dir, *cg, *name;
+	struct buf files; /* secrets and configs on their way to the shim; wiped after */
+	bool files_set;
+	uv_timer_t timer;
+	uv_pipe_t sock;
+	uv_process_t proc;
+	bool sock_on, proc_on, timer_on; /* handles that are open */
+	int shim_pid;
+	char in[1024];
+	size_t in_len;
+	bool creating, queued, forget, exit_seen;
+	unsigned works; /* on the thread pool, or image pulls */
+	unsigned closing_handles;
+	struct health *health;
+	char health_text[16];
+	struct VEC(struct stop_waiter) waiters;
+};
+
+/* ---- agent_uv.c ---- */
+void atask_event(struct atask *t, const struct tk_event *e);
+struct atask *agent_task_of(struct agent *a, const char *ref, struct mesh_err *err);
+void agent_unpend(struct agent *a);
+void agent_emit(struct atask *t, const char *action, const char *key, const char *value);
+/* Everything oci_spec wants to know of t. The strings live until the next call. */
+struct oci_ctx {
+	struct oci_in in;
+	struct tmpl_vars vars;
+	char slot[64];
+	char *passwd, *group;
+};
+void oci_ctx_init(struct oci_ctx *c, struct atask *t, const struct image *im, const char *root);
+void oci_ctx_fini(struct oci_ctx *c);
+
+/* ---- work on the thread pool ---- */
+struct agent_work {
+	uv_work_t req;
+	struct agent *a;
+	void (*run)(struct agent_work *w);  /* on the pool */
+	void (*done)(struct agent_work *w); /* on the loop; frees w */
+};
+void agent_work_start(struct agent *a, struct agent_work *w);
+
+/* ---- prepare.c: blocking steps, no loop ---- */
+struct prep {
+	char *dir, *lower, *cg;
+	const struct cgroup_host *host;
+	struct oci_out out;
+	int rc;
+	struct mesh_err err;
+};
+void prep_run(struct prep *p);
+int file_write(const char *path, const void *p, size_t n, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
+int dirs_make(const char *path, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
+void tree_remove(const char *path);
+/* 0 when nobody holds TASK/lock. */
+bool lock_held(const char *task_dir);
+/* After a supervisor's death: nothing of the container is left. */
+void orphan_clean(const struct agent *a, const char *dir, const char *cg, const char *id);
+/* Runs argv to its end, output to /dev/null; exit status or negative. */
+int run_quiet(const char *const *argv);
+
+/* ---- log_uv.c ---- */
+void agent_logs_kick(struct agent *a, const struct atask *t);
+
+/* ---- health_uv.c ---- */
+void health_start(struct atask *t, const struct md_health *h);
+void health_stop(struct atask *t);
+
+/* ---- exec_uv.c ---- */
+/* agent_close: kills it and forgets its owner; no callback any more. */
+void agent_exec_drop(struct agent_exec *e);
+
+/* ---- volume.c ---- */
+int volume_resolve(struct agent *a, const struct md_mount *m, struct oci_volume *out, struct mesh_err *err);
+
+#endif
