@@ -93,12 +93,13 @@ struct abi_runtime {
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
 struct abi_iface {
 	struct abi_addr ip, gateway, net, mask;
+	struct abi_addr published; /* the task's address on the ingress network; zero if none or the same */
 	__u32 vni;
 	__u32 task; /* same for all interfaces of a task */
 	__u32 flags;
 	__u8 mac[6], host_mac[6];
 };
-_Static_assert(sizeof(struct abi_iface) == 88, "iface");
+_Static_assert(sizeof(struct abi_iface) == 104, "iface");
 
 /* "endpoints": HASH */
 struct abi_endpoint_key {

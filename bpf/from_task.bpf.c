@@ -36,7 +36,8 @@ static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface 
 	/* Duplicate address detection and announcements ask for the task's own address: nobody else has it. */
 	if (tip == i->ip.w[3])
 		return drop(DROP_ARP_UNKNOWN);
-	if (a->sip != i->ip.w[3])
+	/* Linux asks with the address of the packet that waits, which may be another interface's. */
+	if (!same_mac(a->smac, i->mac))
 		return drop(DROP_SPOOF);
 	if (tip == i->gateway.w[3] || vip_of(tip)) {
 		__builtin_memcpy(mac, i->host_mac, ETH_ALEN);
@@ -193,7 +194,10 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 
 	/* Answers leave through the interface with the default route, whichever they came in by. */
 	if (has_ports(p) && !p->fragment) {
-		f = flow_of_answer(p);
+		f = flow_of_answer(p, p->saddr);
+		/* A datagram socket bound to no address answers from this interface's. */
+		if (!f && p->proto == IPPROTO_UDP && i->published.w[3] && is_own(p, i))
+			f = flow_of_answer(p, i->published.w[3]);
 		if (f && f->task == i->task)
 			return answer(skb, p, f);
 	}

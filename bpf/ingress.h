@@ -379,10 +379,10 @@ static __always_inline int to_client(struct __sk_buff *skb, __be32 saddr, __be32
 	return drop(DROP_NO_ROUTE);
 }
 
-static __always_inline struct abi_flow *flow_of_answer(const struct packet *p)
+static __always_inline struct abi_flow *flow_of_answer(const struct packet *p, __be32 task)
 {
 	struct abi_flow_key k = {
-		.task = addr4(p->saddr),
+		.task = addr4(task),
 		.peer = addr4(p->daddr),
 		.tport = p->sport,
 		.pport = p->dport,

@@ -160,6 +160,32 @@ uint32_t iface_of(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip,
 	return 0;
 }
 
+/* Every interface of a task knows the address its published ports have, in whichever order they come. */
+static int share_published(struct ebpf *e, uint32_t task, struct mesh_err *err)
+{
+	struct abi_addr published = {};
+
+	if (!e->runtime->ingress_vni)
+		return 0;
+	MAP_FOREACH(&e->ifaces.entries, m) {
+		const struct abi_iface *i = (const void *)((struct table_entry *)m->value)->value;
+		if (i->task == task && i->vni == e->runtime->ingress_vni)
+			published = i->ip;
+	}
+	MAP_FOREACH(&e->ifaces.entries, m) {
+		struct table_entry *en = m->value;
+		struct abi_iface i;
+		memcpy(&i, en->value, sizeof(i));
+		if (i.task != task)
+			continue;
+		i.published = i.vni == e->runtime->ingress_vni ? (struct abi_addr){} : published;
+		int rc = table_set(&e->ifaces, en->key, &i, en->pass, "ifaces", err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *w, struct mesh_err *err)
 {
 	struct ebpf_network *n = network_of(e, w->vni);
@@ -177,6 +203,7 @@ int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *w, struct mesh_err
 	dp_mac_of(&w->ip, i.mac);
 	memcpy(i.host_mac, w->host_mac, sizeof(i.host_mac));
 	rc = table_set(&e->ifaces, &ifindex, &i, e->pass, "ifaces", err);
+	rc = rc ? rc : share_published(e, i.task, err);
 	rc = rc ? rc : ebpf_attach_prog(e, PROG_TASK, w->ifindex, err);
 	if (rc)
 		return rc;
@@ -196,6 +223,8 @@ void ebpf_detach_task(struct ebpf *e, unsigned ifindex)
 		return;
 	i = *known;
 	table_del(&e->ifaces, &key);
+	/* Shrinking cannot fail: it overwrites entries that are there. */
+	(void)share_published(e, i.task, NULL);
 	lb_set_ifindex(e, i.vni, &i.ip, 0);
 	endpoint_refresh(e, i.vni, &i.ip);
 }
