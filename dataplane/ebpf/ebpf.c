@@ -191,8 +191,11 @@ int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *w, struct mesh_err
 	struct ebpf_network *n = network_of(e, w->vni);
 	struct abi_iface i = { .ip = ebpf_addr(&w->ip), .vni = w->vni, .task = w->task };
 	uint32_t ifindex = w->ifindex;
+	const struct abi_iface *known = table_get(&e->ifaces, &ifindex);
 	int rc;
 
+	if (known && known->task == w->task)
+		i.published = known->published;
 	if (!n)
 		return mesh_fail(err, MESH_E_NOT_FOUND, "network with VNI %u", w->vni);
 	i.gateway = ebpf_addr(&n->gateway);

@@ -133,7 +133,7 @@ int ebpf_set_port(struct ebpf *e, const struct ebpf_port *p, struct mesh_err *er
 void ebpf_del_port(struct ebpf *e, uint8_t proto, uint16_t published);
 
 /* ---- what the programs know ---- */
-/* Connections through published ports that are open to this task address. */
+/* TCP connections through published ports that are open to this task address (UDP just ages out). */
 int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out) MESH_MUST_CHECK;
 /* Forgets all flows of a task address (dead tasks; ebpf_del_endpoint does it too). */
 void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task);

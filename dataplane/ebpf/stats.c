@@ -10,8 +10,7 @@
 #include "dataplane/ebpf/internal.h"
 
 #define BATCH 512
-/* A flow that said nothing for so long counts as ended: UDP, and handshakes that never finished. */
-#define UDP_IDLE_NS (30ULL * 1000000000)
+/* A handshake that did not finish in this time never will. */
 #define SYN_IDLE_NS (60ULL * 1000000000)
 
 static const char *const drop_ids[] = {
@@ -74,9 +73,9 @@ static void on_count(void *arg, const struct abi_flow_key *k, const struct abi_f
 	struct flow_count *c = arg;
 	uint64_t idle = c->now_ns > f->seen_ns ? c->now_ns - f->seen_ns : 0;
 
-	if (memcmp(&k->task, &c->task, sizeof(c->task)) != 0 || f->state == FLOW_CLOSED)
+	if (memcmp(&k->task, &c->task, sizeof(c->task)) != 0 || k->proto != IPPROTO_TCP || f->state == FLOW_CLOSED)
 		return;
-	if (k->proto == IPPROTO_UDP ? idle > UDP_IDLE_NS : f->state == FLOW_SYN && idle > SYN_IDLE_NS)
+	if (f->state == FLOW_SYN && idle > SYN_IDLE_NS)
 		return;
 	c->n++;
 }
