@@ -64,6 +64,7 @@ struct api_log_line {
 struct api_logs; /* a running log read over several nodes */
 struct api_logs_ops {
 	bool (*on_line)(void *arg, const struct api_log_line *l); /* false: pause until resumed */
+	/* Once, last, from the loop: the struct api_logs is gone then and must not be closed. */
 	void (*on_end)(void *arg, int code, const struct mesh_err *err);
 };
 

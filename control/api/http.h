@@ -90,6 +90,10 @@ const struct route *api_route_find(const char *method, const char *path, char *a
 void api_route(struct req *r, const char *method, const char *url);
 void api_dispatch(struct req *r);
 
+/* A uv handle of ours begins to live; has been closed. api_close waits for all of them. */
+void api_handle_opened(struct api *a);
+void api_handle_closed(struct api *a);
+
 /* ---- request ---- */
 
 struct req *req_ref(struct req *r);
@@ -174,29 +178,30 @@ void execs_free(struct execs *e);
 #define API_HANDLERS(X)                                                                                                \
 	X(ping)                                                                                                        \
 	X(version)                                                                                                     \
-	X(info) X(df) X(auth) X(metrics) X(events) X(mesh_node) X(mesh_node_inspect) X(mesh_service_inspect) X(        \
-		swarm_inspect) X(swarm_init) X(swarm_join) X(swarm_leave) X(swarm_update) X(swarm_unlockkey)           \
-		X(swarm_unlock) X(node_list) X(node_inspect) X(node_update) X(node_remove) X(service_list) X(          \
-			service_inspect) X(service_create) X(service_update) X(service_remove) X(service_logs)         \
-			X(task_list) X(task_inspect) X(task_logs) X(network_list) X(network_inspect) X(                \
-				network_create) X(network_remove) X(network_prune) X(network_connect) X(secret_list)   \
-				X(secret_inspect) X(secret_create) X(secret_update) X(secret_remove) X(config_list) X( \
-					config_inspect) X(config_create) X(config_update) X(config_remove)             \
-					X(container_list) X(container_inspect) X(container_logs) X(container_top) X(   \
-						container_stats) X(container_kill) X(container_stop)                   \
-						X(container_start) X(container_restart) X(container_remove) X(         \
-							container_wait) X(container_create) X(container_attach)        \
-							X(container_prune) X(container_unsupported) X(exec_create) X(  \
-								exec_start) X(exec_resize) X(exec_inspect)             \
-								X(image_list) X(image_inspect) X(image_history) X(     \
-									image_create) X(image_load) X(image_tag)       \
-									X(image_remove) X(image_prune) X(              \
-										image_unsupported)                     \
-										X(distribution_inspect) X(volume_list) \
-											X(volume_inspect) X(           \
-												volume_create)         \
-												X(volume_remove) X(    \
-													volume_prune)
+	X(info)                                                                                                        \
+	X(df)                                                                                                          \
+	X(auth)                                                                                                        \
+	X(metrics)                                                                                                     \
+	X(events) X(mesh_node) X(mesh_node_inspect) X(mesh_service_inspect) X(swarm_inspect) X(swarm_init) X(          \
+		swarm_join) X(swarm_leave) X(swarm_update) X(swarm_unlockkey) X(swarm_unlock) X(node_list)             \
+		X(node_inspect) X(node_update) X(node_remove) X(service_list) X(service_inspect) X(service_create) X(  \
+			service_update) X(service_remove) X(service_logs) X(task_list) X(task_inspect) X(task_logs)    \
+			X(network_list) X(network_inspect) X(network_create) X(network_remove) X(network_prune) X(     \
+				network_connect) X(secret_list) X(secret_inspect) X(secret_create) X(secret_update)    \
+				X(secret_remove) X(config_list) X(config_inspect) X(config_create) X(config_update) X( \
+					config_remove) X(container_list) X(container_inspect) X(container_logs)        \
+					X(container_top) X(container_stats) X(container_kill) X(container_stop) X(     \
+						container_start) X(container_restart) X(container_remove)              \
+						X(container_wait) X(container_create) X(container_attach) X(           \
+							container_prune) X(container_unsupported) X(exec_create)       \
+							X(exec_start) X(exec_resize) X(exec_inspect) X(image_list)     \
+								X(image_inspect) X(image_history) X(image_create) X(   \
+									image_load) X(image_tag) X(image_remove)       \
+									X(image_prune) X(image_unsupported) X(         \
+										distribution_inspect) X(volume_list)   \
+										X(volume_inspect) X(volume_create)     \
+											X(volume_remove)               \
+												X(volume_prune)
 #define X(name) void api_##name(struct req *r);
 API_HANDLERS(X)
 #undef X

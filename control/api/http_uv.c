@@ -184,6 +184,9 @@ void api_response_headers(struct MHD_Response *response, const char *type)
 		(void)MHD_add_response_header(response, fixed[i][0], fixed[i][1]);
 }
 
+/* A resumed connection is taken up by the next run of the daemon, which nothing else may cause. */
+static void pump_soon(struct api *a);
+
 void req_answer(struct req *r, unsigned status, struct MHD_Response *response)
 {
 	if (!req_live(r)) {
@@ -197,6 +200,7 @@ void req_answer(struct req *r, unsigned status, struct MHD_Response *response)
 	if (r->suspended) {
 		r->suspended = false;
 		MHD_resume_connection(r->conn);
+		pump_soon(r->api);
 	}
 }
 
@@ -283,15 +287,13 @@ struct stream {
 	struct stream_watch *watch;
 };
 
-static void handle_closed(struct api *a);
-
 static void on_watch_closed(uv_handle_t *h)
 {
 	struct stream_watch *w = CONTAINER_OF((uv_poll_t *)h, struct stream_watch, poll);
 	struct api *a = w->api;
 	close(w->fd);
 	free(w);
-	handle_closed(a);
+	api_handle_closed(a);
 }
 
 static void stream_wake(struct stream *s)
@@ -300,6 +302,7 @@ static void stream_wake(struct stream *s)
 		return;
 	s->suspended = false;
 	MHD_resume_connection(s->conn);
+	pump_soon(s->api);
 }
 
 static void on_client_gone(uv_poll_t *h, int status, int events)
@@ -444,7 +447,7 @@ static void on_hijack_closed(uv_handle_t *handle)
 	if (h->urh)
 		(void)MHD_upgrade_action(h->urh, MHD_UPGRADE_ACTION_CLOSE);
 	free(h);
-	handle_closed(a);
+	api_handle_closed(a);
 }
 
 static void hijack_close(struct hijack *h)
@@ -683,6 +686,12 @@ static void on_timer(uv_timer_t *t)
 	pump(CONTAINER_OF(t, struct api, timer));
 }
 
+static void pump_soon(struct api *a)
+{
+	if (!a->closing)
+		(void)uv_timer_start(&a->timer, on_timer, 0, 0);
+}
+
 static void on_ready(uv_poll_t *p, int status, int events)
 {
 	(void)status;
@@ -765,7 +774,12 @@ int api_open(uv_loop_t *loop, const char *socket_path, const struct api_ops *ops
 	return 0;
 }
 
-static void handle_closed(struct api *a)
+void api_handle_opened(struct api *a)
+{
+	a->handles++;
+}
+
+void api_handle_closed(struct api *a)
 {
 	if (--a->handles || !a->closing)
 		return;
@@ -781,7 +795,7 @@ static void handle_closed(struct api *a)
 
 static void on_own_closed(uv_handle_t *h)
 {
-	handle_closed(h->data);
+	api_handle_closed(h->data);
 }
 
 /* Everything that hangs gets its end: MHD must have no suspended connection when it stops. */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/api/filters.h"
 #include "control/api/http.h"
+#include "control/api/service_spec.h"
 #include "control/api/view.h"
 #include "control/orchestrator/brain.h"
 
@@ -14,27 +15,36 @@ static const struct local_network {
 	const char *name, *driver;
 } locals[] = { { "bridge", "bridge" }, { "host", "host" }, { "none", "null" } };
 
-/* The same at every start, different on every machine, 64 digits as the engine's. */
-static void local_id(struct api *a, const struct local_network *n, char out[65])
+/* The same everywhere and always, 64 digits as the engine's: a service may name "host" by it. */
+static void local_id(const char *name, char out[65])
 {
-	struct api_local_state l;
-	char seed[160];
-	api_local(a, &l);
+	char seed[32];
 	for (int i = 0; i < 4; i++) {
-		snprintf(seed, sizeof(seed), "%s/%s/%d", l.hostname ? l.hostname : "", n->name, i);
+		snprintf(seed, sizeof(seed), "mesh/%s/%d", name, i);
 		snprintf(out + 16 * i, 17, "%016llx", (unsigned long long)hash64(seed, strlen(seed)));
 	}
 }
 
-static void write_local(struct jw *w, struct api *a, const struct local_network *n)
+const char *local_network_name(const char *ref)
 {
 	char id[65];
-	local_id(a, n, id);
+	for (size_t i = 0; i < ARRAY_SIZE(locals); i++) {
+		local_id(locals[i].name, id);
+		if (streq(ref, locals[i].name) || streq(ref, id))
+			return locals[i].name;
+	}
+	return NULL;
+}
+
+static void write_local(struct jw *w, const struct local_network *n, const char *scope)
+{
+	char id[65];
+	local_id(n->name, id);
 	jw_open(w, '{');
 	jw_kstr(w, "Name", n->name);
 	jw_kstr(w, "Id", id);
 	jw_ktime(w, "Created", 0);
-	jw_kstr(w, "Scope", "local");
+	jw_kstr(w, "Scope", scope);
 	jw_kstr(w, "Driver", n->driver);
 	jw_kbool(w, "EnableIPv6", false);
 	jw_kraw(w, "IPAM", "{\"Driver\":\"default\",\"Options\":null,\"Config\":[]}");
@@ -49,11 +59,11 @@ static void write_local(struct jw *w, struct api *a, const struct local_network 
 	jw_close(w, '}');
 }
 
-static const struct local_network *find_local(struct api *a, const char *ref, bool prefix)
+static const struct local_network *find_local(const char *ref, bool prefix)
 {
 	char id[65];
 	for (size_t i = 0; i < ARRAY_SIZE(locals); i++) {
-		local_id(a, &locals[i], id);
+		local_id(locals[i].name, id);
 		bool same = streq(ref, locals[i].name) || streq(ref, id);
 		if (same || (prefix && strlen(ref) >= 4 && strncmp(ref, id, strlen(ref)) == 0))
 			return &locals[i];
@@ -104,10 +114,10 @@ void api_network_list(struct req *r)
 		list_swarm(&w, s, &f);
 	for (size_t i = 0; i < ARRAY_SIZE(locals); i++) {
 		char id[65];
-		local_id(a, &locals[i], id);
+		local_id(locals[i].name, id);
 		struct net_view v = { id, locals[i].name, locals[i].driver, "local", "builtin", &no_labels };
 		if (net_matches(&f, &v) && !filters_bool(&f, "dangling", false))
-			write_local(&w, a, &locals[i]);
+			write_local(&w, &locals[i], "local");
 	}
 	jw_close(&w, ']');
 	filters_clear(&f);
@@ -120,15 +130,16 @@ void api_network_inspect(struct req *r)
 	struct store *s = a->ops->store(a->arg);
 	const char *scope = req_query(r, "scope");
 	bool swarm_only = streq(scope, "swarm"), local_only = streq(scope, "local");
-	const struct local_network *l = swarm_only ? NULL : find_local(a, r->arg[0], false);
+	/* A client that puts a service on "host" asks for it in swarm scope. */
+	const struct local_network *l = find_local(r->arg[0], false);
 	struct mesh_err err = { 0 };
 	const void *n = NULL;
 	struct jw w = { 0 };
 	int rc = l || !s || local_only ? MESH_E_NOT_FOUND : store_find(s, STORE_NETWORK, r->arg[0], &n, &err);
 	if (rc && !l && !swarm_only && rc == MESH_E_NOT_FOUND)
-		l = find_local(a, r->arg[0], true);
+		l = find_local(r->arg[0], true);
 	if (l) {
-		write_local(&w, a, l);
+		write_local(&w, l, swarm_only ? "swarm" : "local");
 	} else if (rc) {
 		if (rc == MESH_E_NOT_FOUND)
 			(void)mesh_fail(&err, rc, "network %.300s not found", r->arg[0]);
@@ -379,7 +390,7 @@ static void reply_gone(struct req *r)
 
 void api_network_remove(struct req *r)
 {
-	const struct local_network *l = find_local(r->api, r->arg[0], false);
+	const struct local_network *l = find_local(r->arg[0], false);
 	if (l)
 		req_error(r, 403, "%s is a pre-defined network and cannot be removed", l->name);
 	else if (need_manager(r))

@@ -185,11 +185,14 @@ static int resolve_network(const struct store *s, struct md_network_config *c, s
 {
 	const void *found;
 	const char *name = c->target ? c->target : "";
-	if (streq(name, "host") || streq(name, "bridge") || streq(name, "none"))
-		return mesh_fail(
-			err, MESH_E_UNSUPPORTED,
-			"network %s: a service is put on overlay networks only (its tasks reach outside without)",
-			name);
+	const char *local = local_network_name(name);
+	if (local && streq(local, "none"))
+		return mesh_fail(err, MESH_E_UNSUPPORTED,
+		                 "network none: a service without any network is not supported");
+	if (local) {
+		str_set(&c->target, local);
+		return 0;
+	}
 	int rc = store_find(s, STORE_NETWORK, name, &found, err);
 	if (rc)
 		return rc == MESH_E_NOT_FOUND ? mesh_fail(err, rc, "network %.200s not found", name) : rc;

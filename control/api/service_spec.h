@@ -16,5 +16,7 @@ int service_spec_resolve(const struct store *s, struct md_service_spec *spec, st
 void service_spec_name(struct md_service_spec *spec, const struct store *s, struct mesh_rng *rng);
 /* Does old (may be NULL) publish this port through the routing mesh? */
 bool service_spec_publishes(const struct md_service_spec *old, const struct md_port *p);
+/* networks.c: "host", "bridge", "none" for one of these names or its id, else NULL. */
+const char *local_network_name(const char *ref);
 
 #endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Named volumes of this node, as the agent keeps them. */
+#include "base/mem.h"
+#include "control/api/filters.h"
+#include "control/api/http.h"
+
+static void write_map_or_null(struct jw *w, const char *key, const struct str_map *m)
+{
+	jw_key(w, key);
+	if (m->n)
+		jw_map(w, m);
+	else
+		jw_null(w);
+}
+
+static void write_volume(struct jw *w, const struct agent_volume *v)
+{
+	jw_open(w, '{');
+	jw_ktime(w, "CreatedAt", v->created_at - v->created_at % 1000000000);
+	jw_kstr(w, "Driver", v->driver && *v->driver ? v->driver : "local");
+	write_map_or_null(w, "Labels", &v->labels);
+	jw_kstr(w, "Mountpoint", v->mountpoint);
+	jw_kstr(w, "Name", v->name);
+	write_map_or_null(w, "Options", &v->options);
+	jw_kstr(w, "Scope", "local");
+	jw_close(w, '}');
+}
+
+struct listing {
+	struct agent *agent;
+	struct jw w;
+	struct filters f;
+	struct str_list names;
+};
+
+static bool volume_matches(const struct listing *l, const struct agent_volume *v)
+{
+	bool asked = filters_get(&l->f, "dangling") != NULL;
+	return filters_contains(&l->f, "name", v->name) && filters_exact(&l->f, "driver", "local") &&
+	       filters_labels(&l->f, "label", &v->labels) &&
+	       (!asked || filters_bool(&l->f, "dangling", false) != agent_volume_in_use(l->agent, v->name));
+}
+
+static bool list_one(void *arg, const struct agent_volume *v)
+{
+	struct listing *l = arg;
+	if (volume_matches(l, v))
+		write_volume(&l->w, v);
+	return true;
+}
+
+void api_volume_list(struct req *r)
+{
+	static const char *const allowed[] = { "dangling", "driver", "label", "name", NULL };
+	struct listing l = { .agent = api_agent(r->api) };
+	if (req_filters(r, allowed, &l.f))
+		return;
+	jw_open(&l.w, '{');
+	jw_key(&l.w, "Volumes");
+	jw_open(&l.w, '[');
+	if (l.agent)
+		agent_each_volume(l.agent, list_one, &l);
+	jw_close(&l.w, ']');
+	jw_kraw(&l.w, "Warnings", "null");
+	jw_close(&l.w, '}');
+	filters_clear(&l.f);
+	req_reply_json(r, 200, &l.w);
+}
+
+void api_volume_inspect(struct req *r)
+{
+	struct agent *agent = api_agent(r->api);
+	struct agent_volume v = { 0 };
+	struct mesh_err err = { 0 };
+	int rc = agent ? agent_volume_get(agent, r->arg[0], &v, &err) : MESH_E_NOT_FOUND;
+	if (rc == MESH_E_NOT_FOUND) {
+		req_error(r, 404, "get %.300s: no such volume", r->arg[0]);
+	} else if (rc) {
+		req_fail(r, rc, &err);
+	} else {
+		struct jw w = { 0 };
+		write_volume(&w, &v);
+		req_reply_json(r, 200, &w);
+	}
+	sch_clear(&agent_volume_schema, &v);
+}
+
+struct volume_create {
+	char *name, *driver;
+	struct str_map options, labels;
+};
+#define T struct volume_create
+static const struct sch_field create_fields[] = {
+	SF(1, STR, "Name", name, 0),
+	SF(2, STR, "Driver", driver, 0),
+	SF(3, MAP, "DriverOpts", options, 0),
+	SF(4, MAP, "Labels", labels, 0),
+};
+static SCHEMA(create_schema, volume_create, create_fields);
+#undef T
+
+void api_volume_create(struct req *r)
+{
+	struct agent *agent = api_agent(r->api);
+	struct volume_create q = { 0 };
+	struct agent_volume v = { 0 };
+	struct mesh_err err = { 0 };
+	if (req_decode(r, &create_schema, &q)) {
+		sch_clear(&create_schema, &q);
+		return;
+	}
+	struct agent_volume spec = { .name = q.name, .driver = q.driver, .labels = q.labels, .options = q.options };
+	int rc = MESH_E_UNSUPPORTED;
+	if (!agent)
+		(void)mesh_fail(&err, rc, "this node runs no containers and has no volumes");
+	else
+		rc = agent_volume_create(agent, &spec, &v, &err);
+	if (rc) {
+		req_fail(r, rc, &err);
+	} else {
+		struct jw w = { 0 };
+		write_volume(&w, &v);
+		req_reply_json(r, 201, &w);
+	}
+	sch_clear(&agent_volume_schema, &v);
+	sch_clear(&create_schema, &q);
+}
+
+void api_volume_remove(struct req *r)
+{
+	struct agent *agent = api_agent(r->api);
+	struct mesh_err err = { 0 };
+	int rc = agent ? agent_volume_remove(agent, r->arg[0], req_flag(r, "force"), &err) : MESH_E_NOT_FOUND;
+	if (rc == MESH_E_NOT_FOUND)
+		req_error(r, 404, "get %.300s: no such volume", r->arg[0]);
+	else if (rc)
+		req_fail(r, rc, &err);
+	else
+		req_reply_empty(r, 204);
+}
+
+static bool take_unused(void *arg, const struct agent_volume *v)
+{
+	struct listing *l = arg;
+	if (!agent_volume_in_use(l->agent, v->name) && filters_labels(&l->f, "label", &v->labels))
+		strs_add(&l->names, v->name);
+	return true;
+}
+
+/* Named ones too, only when asked for (all=1), as in the engine; here every volume has a name. */
+void api_volume_prune(struct req *r)
+{
+	static const char *const allowed[] = { "all", "label", NULL };
+	struct listing l = { .agent = api_agent(r->api) };
+	if (req_filters(r, allowed, &l.f))
+		return;
+	if (l.agent && filters_bool(&l.f, "all", false))
+		agent_each_volume(l.agent, take_unused, &l);
+	jw_open(&l.w, '{');
+	jw_key(&l.w, "VolumesDeleted");
+	jw_open(&l.w, '[');
+	for (size_t i = 0; i < l.names.n; i++)
+		if (!agent_volume_remove(l.agent, l.names.v[i], false, NULL))
+			jw_str(&l.w, l.names.v[i]);
+	jw_close(&l.w, ']');
+	jw_kint(&l.w, "SpaceReclaimed", 0);
+	jw_close(&l.w, '}');
+	strs_clear(&l.names);
+	filters_clear(&l.f);
+	req_reply_json(r, 200, &l.w);
+}
