@@ -129,9 +129,13 @@ const char *child_complaint(struct buf *errout)
 	msg = strchr(msg, '"') + 1;
 	char *w = msg;
 	for (char *r = msg; *r && *r != '"'; r++) {
-		if (*r == '\\' && r[1])
-			r++;
-		*w++ = *r;
+		char c = *r;
+		if (c == '\\' && r[1]) {
+			c = *++r;
+			if (c == 'n' || c == 't')
+				c = ' ';
+		}
+		*w++ = c;
 	}
 	*w = '\0';
 	return msg;

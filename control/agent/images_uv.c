@@ -418,7 +418,7 @@ static size_t skopeo(struct job *j, const char **argv, const char *verb, bool so
 	argv[n++] = verb;
 	if (j->kind == JOB_PULL || j->kind == JOB_INSPECT) {
 		argv[n++] = "--authfile";
-		argv[n++] = j->auth ? j->auth : "/dev/null";
+		argv[n++] = j->auth;
 		argv[n++] = source_prefix ? (j->insecure ? "--src-tls-verify=false" : "--src-tls-verify=true")
 		                          : (j->insecure ? "--tls-verify=false" : "--tls-verify=true");
 	}

@@ -19,9 +19,11 @@ struct step {
 	void *arg;
 	uv_timer_t timeout;
 	bool timed;
-	bool bootstrapped;
+	struct md_cluster cluster; /* init: what the first commit holds */
+	struct md_node node;
 };
-static struct step *joining; /* the one that waits for its first welcome */
+static struct step *joining;      /* the one that waits for its first welcome */
+static struct step *initializing; /* the one that waits to lead */
 
 static struct step *step_new(struct meshd *m, api_done done, void *arg)
 {
@@ -39,6 +41,8 @@ static void step_free(uv_handle_t *h)
 static void step_end(struct step *s, int code, const char *text, const struct mesh_err *err)
 {
 	s->m->busy = false;
+	sch_clear(&md_cluster_schema, &s->cluster);
+	sch_clear(&md_node_schema, &s->node);
 	s->done(s->arg, code, text, err);
 	if (s->timed)
 		uv_close((uv_handle_t *)&s->timeout, step_free);
@@ -184,53 +188,63 @@ static void on_bootstrapped(void *arg, int code, const char *text, const struct 
 	step_end(s, 0, m->st.node.s, NULL);
 }
 
+void cluster_leads(struct meshd *m)
+{
+	struct step *s = TAKE(initializing);
+	if (!s)
+		return;
+	struct store_tx *tx = store_tx_new(manager_store(m->manager), clock_wall_ns());
+	brain_bootstrap(tx, &s->cluster, &s->node, &m->rng);
+	manager_commit(m->manager, tx, on_bootstrapped, s);
+}
+
+static int prepare_init(struct meshd *m, const struct api_init_request *r, struct step *s, struct mesh_err *err)
+{
+	mesh_id_make(&m->rng, m->st.node.s);
+	mesh_id_make(&m->rng, m->st.cluster.s);
+	m->st.manager = true;
+	int rc = fill_addresses(m, r->advertise_addr, r->listen_addr, r->data_path_addr, err);
+	if (rc)
+		return rc;
+	fill_cluster(m, r, &s->cluster);
+	m->st.data_path_port = s->cluster.data_path_port;
+	fill_first_node(m, r, &s->node);
+	rc = make_identity(m, &s->cluster, err);
+	if (!rc)
+		rc = state_save(m->opt->state, &m->st, err);
+	return rc;
+}
+
 void cluster_init(struct meshd *m, const struct api_init_request *r, api_done done, void *arg)
 {
 	struct mesh_err err = { 0 };
-	struct md_cluster cluster = { 0 };
-	struct md_node node = { 0 };
-	if (r->force_new_cluster && m->in_swarm) {
-		mesh_fail(&err, MESH_E_UNSUPPORTED,
-		          "--force-new-cluster: this swarm has one manager and needs no recovery");
-		done(arg, MESH_E_UNSUPPORTED, NULL, &err);
-		return;
-	}
-	int rc = refuse_if_in_swarm(m, &err);
-	if (!rc && r->autolock)
+	int rc = 0;
+	if (r->force_new_cluster && m->in_swarm)
+		rc = mesh_fail(&err, MESH_E_UNSUPPORTED,
+		               "--force-new-cluster: this swarm has one manager and needs no recovery");
+	if (!rc)
+		rc = refuse_if_in_swarm(m, &err);
+	if (!rc && (r->autolock || r->spec.encryption.autolock))
 		rc = mesh_fail(&err, MESH_E_UNSUPPORTED, "--autolock is not supported by this version");
 	if (rc) {
 		done(arg, rc, NULL, &err);
 		return;
 	}
-	mesh_id_make(&m->rng, m->st.node.s);
-	mesh_id_make(&m->rng, m->st.cluster.s);
-	m->st.manager = true;
-	rc = fill_addresses(m, r->advertise_addr, r->listen_addr, r->data_path_addr, &err);
+	struct step *s = step_new(m, done, arg);
+	rc = prepare_init(m, r, s, &err);
 	if (!rc) {
-		fill_cluster(m, r, &cluster);
-		m->st.data_path_port = cluster.data_path_port;
-		rc = make_identity(m, &cluster, &err);
-	}
-	if (!rc)
-		rc = state_save(m->opt->state, &m->st, &err);
-	if (!rc)
+		m->in_swarm = true;
+		initializing = s;
 		rc = manager_open(m, true, &m->manager, &err);
-	if (!rc && !manager_leads(m->manager)) {
-		rc = mesh_fail(&err, MESH_E_NO_LEADER, "the only voter does not lead");
-		manager_close(TAKE(m->manager), NULL, NULL);
 	}
 	if (rc) {
+		initializing = NULL;
 		undo(m);
-		done(arg, rc, NULL, &err);
-	} else {
-		m->in_swarm = true;
-		fill_first_node(m, r, &node);
-		struct store_tx *tx = store_tx_new(manager_store(m->manager), clock_wall_ns());
-		brain_bootstrap(tx, &cluster, &node, &m->rng);
-		manager_commit(m->manager, tx, on_bootstrapped, step_new(m, done, arg));
+		step_end(s, rc, NULL, &err);
+		return;
 	}
-	sch_clear(&md_cluster_schema, &cluster);
-	sch_clear(&md_node_schema, &node);
+	if (manager_leads(m->manager))
+		cluster_leads(m);
 }
 
 /* ---- join ---- */

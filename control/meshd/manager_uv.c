@@ -221,6 +221,8 @@ static void on_leader(void *arg, bool leads)
 		store_watch(mgr->store, on_store, mgr);
 		log_info("this node leads the swarm");
 		kick(mgr);
+		if (mgr->m->manager) /* else still inside manager_open, whose caller asks */
+			cluster_leads(mgr->m);
 	} else if (!leads && mgr->brain) {
 		store_unwatch(mgr->store, on_store, mgr);
 		brain_free(TAKE(mgr->brain));

@@ -43,6 +43,8 @@ int cluster_resume(struct meshd *m, struct mesh_err *err) MESH_MUST_CHECK;
 void cluster_init(struct meshd *m, const struct api_init_request *r, api_done done, void *arg);
 void cluster_join(struct meshd *m, const struct api_join_request *r, api_done done, void *arg);
 void cluster_leave(struct meshd *m, bool force, api_done done, void *arg);
+/* This manager leads now: an init goes on. */
+void cluster_leads(struct meshd *m);
 /* The first session of a join was welcomed. */
 void cluster_welcomed(struct meshd *m);
 
