@@ -210,15 +210,6 @@ static void sweep_filters(struct ebpf *e)
 	if_freenameindex(all);
 }
 
-void ebpf_sweep_attached(struct ebpf *e)
-{
-	for (size_t i = e->attached.len; i-- > 0;)
-		if (e->attached.data[i].pass != e->pass)
-			ebpf_detach_prog(e, e->attached.data[i].prog, e->attached.data[i].ifindex);
-	sweep_links(e);
-	sweep_filters(e);
-}
-
 static void remove_dir(const char *dir)
 {
 	DIR *d = opendir(dir);
@@ -232,20 +223,35 @@ static void remove_dir(const char *dir)
 	rmdir(dir);
 }
 
-void ebpf_detach_all(struct ebpf *e)
+/* Maps of other layouts: nothing runs on them once everything is attached again. */
+static void sweep_maps(struct ebpf *e, bool all)
 {
 	DIR *d = opendir(e->pin_dir);
 
-	e->attached.len = 0;
-	sweep_filters(e);
-	remove_dir(e->link_dir);
 	for (struct dirent *de; d && (de = readdir(d));) {
-		/* Maps of this layout and of older ones. */
 		CLEAN_FREE char *path = xasprintf("%s/%s", e->pin_dir, de->d_name);
-		if (strncmp(de->d_name, "maps", 4) == 0)
+		if (strncmp(de->d_name, "maps", 4) == 0 && (all || !streq(path, e->map_dir)))
 			remove_dir(path);
 	}
 	if (d)
 		closedir(d);
+}
+
+void ebpf_sweep_attached(struct ebpf *e)
+{
+	for (size_t i = e->attached.len; i-- > 0;)
+		if (e->attached.data[i].pass != e->pass)
+			ebpf_detach_prog(e, e->attached.data[i].prog, e->attached.data[i].ifindex);
+	sweep_links(e);
+	sweep_filters(e);
+	sweep_maps(e, false);
+}
+
+void ebpf_detach_all(struct ebpf *e)
+{
+	e->attached.len = 0;
+	sweep_filters(e);
+	remove_dir(e->link_dir);
+	sweep_maps(e, true);
 	rmdir(e->pin_dir);
 }

@@ -31,6 +31,24 @@ static struct abi_addr masked(const struct abi_addr *a, const struct abi_addr *m
 	return r;
 }
 
+static struct ebpf_network *network_of(const struct ebpf *e, uint32_t vni)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", vni);
+	return map_get(&e->networks, name);
+}
+
+static void network_forget(struct ebpf *e, uint32_t vni)
+{
+	char name[16];
+
+	if (e->runtime->ingress_vni == vni)
+		e->runtime->ingress_vni = 0;
+	snprintf(name, sizeof(name), "%u", vni);
+	free(map_del(&e->networks, name));
+}
+
 /* ---- life ---- */
 
 static void ebpf_free(struct ebpf *e)
@@ -103,6 +121,15 @@ static void on_endpoint_gone(void *arg, const void *key, const void *value)
 		ebpf_flow_purge(arg, &ip);
 }
 
+static void on_subnet_gone(void *arg, const void *key, const void *value)
+{
+	uint32_t vni;
+
+	(void)key;
+	memcpy(&vni, value, sizeof(vni));
+	network_forget(arg, vni);
+}
+
 void ebpf_sweep(struct ebpf *e)
 {
 	table_sweep(&e->ports, e->pass, NULL, NULL);
@@ -110,7 +137,7 @@ void ebpf_sweep(struct ebpf *e)
 	lb_sweep(e);
 	table_sweep(&e->endpoints, e->pass, on_endpoint_gone, e);
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
-	table_sweep(&e->subnets, e->pass, NULL, NULL);
+	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);
 	table_sweep(&e->nodes, e->pass, NULL, NULL);
 	table_sweep(&e->host_addrs, e->pass, NULL, NULL);
 	ebpf_sweep_attached(e);
@@ -134,14 +161,6 @@ void ebpf_detach(struct ebpf *e, unsigned ifindex)
 	for (int p = 0; p < PROG_MAX; p++)
 		if (p != PROG_TASK)
 			ebpf_detach_prog(e, p, ifindex);
-}
-
-static struct ebpf_network *network_of(const struct ebpf *e, uint32_t vni)
-{
-	char name[16];
-
-	snprintf(name, sizeof(name), "%u", vni);
-	return map_get(&e->networks, name);
 }
 
 uint32_t iface_of(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip, uint32_t *task)
@@ -287,16 +306,12 @@ void ebpf_del_network(struct ebpf *e, uint32_t vni)
 {
 	struct ebpf_network *n = network_of(e, vni);
 	struct abi_subnet_key k;
-	char name[16];
 
 	if (!n)
 		return;
 	k = subnet_key(n);
 	table_del(&e->subnets, &k);
-	if (e->runtime->ingress_vni == vni)
-		e->runtime->ingress_vni = 0;
-	snprintf(name, sizeof(name), "%u", vni);
-	free(map_del(&e->networks, name));
+	network_forget(e, vni);
 }
 
 /* ---- endpoints ---- */

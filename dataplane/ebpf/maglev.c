@@ -56,7 +56,7 @@ static void deal_quotas(struct member *m, size_t n, uint32_t size)
 		uint64_t part = (uint64_t)size * (m[i].b->weight ? m[i].b->weight : 1);
 		m[i].quota = (uint32_t)(part / total);
 		m[i].rest = part % total;
-		if (!m[i].quota && dealt < size) {
+		if (!m[i].quota && n <= size) {
 			m[i].quota = 1;
 			m[i].rest = 0;
 		}
@@ -66,11 +66,14 @@ static void deal_quotas(struct member *m, size_t n, uint32_t size)
 	qsort(order, n, sizeof(*order), by_rest);
 	for (size_t i = 0; dealt < size; i = (i + 1) % n, dealt++)
 		order[i]->quota++;
-	for (size_t i = n; dealt > size; i = i > 1 ? i - 1 : n)
-		if (order[i - 1]->quota > 1) {
-			order[i - 1]->quota--;
-			dealt--;
-		}
+	/* Those lifted to one slot take it from the largest. */
+	for (; dealt > size; dealt--) {
+		struct member *most = m;
+		for (size_t i = 1; i < n; i++)
+			if (m[i].quota > most->quota)
+				most = &m[i];
+		most->quota--;
+	}
 }
 
 /* Which slots an owner over its quota gives up must not be a run of neighbours: walk in a scattered order. */
