@@ -216,10 +216,11 @@ static void apply_nft(struct dp *d, struct str_list *problems)
 
 /* ---- the pass ------------------------------------------------------------------------------------ */
 
-static bool host_takes(void *arg, uint8_t proto, uint16_t port)
+static const char *host_takes(void *arg, uint8_t proto, uint16_t port)
 {
 	struct dp *d = arg;
-	return host_listens(&d->host, proto, port) != NULL;
+	const struct dp_host_port *p = host_listens(&d->host, proto, port);
+	return p ? p->process : NULL;
 }
 
 struct inputs {

@@ -341,17 +341,18 @@ static void want_port(const struct plan_in *in, struct plan_table *out, struct i
 	struct ebpf_port *p = &it->port;
 	unsigned published = p->published;
 	const char *proto = proto_text(p->proto);
-	if (in->taken && in->taken(in->arg, p->proto, p->published)) {
+	const char *process = in->taken ? in->taken(in->arg, p->proto, p->published) : NULL;
+	if (process) {
+		if (!*process)
+			process = "the host";
 		p->closed_here = !in_force(in, it);
 		if (p->closed_here)
-			problem(problems,
-			        "port %u/%s of %s: the host listens on it already: not published on this node",
-			        published, proto, who);
+			problem(problems, "port %u/%s of %s: %s listens on it already: not published on this node",
+			        published, proto, who, process);
 		else
 			problem(problems,
-			        "port %u/%s of %s: the host began to listen on it, but it is published: "
-			        "stop the listener or publish another port",
-			        published, proto, who);
+			        "port %u/%s of %s: %s began to listen on it, but it is published and keeps it",
+			        published, proto, who, process);
 	}
 	/* The one who holds it would be refused too, and its tasks need the entry for what other nodes take in. */
 	if (!plan_table_add(out, it))

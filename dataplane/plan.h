@@ -72,8 +72,8 @@ struct plan_in {
 	size_t n_host_ports;
 	const struct map *down; /* task ids that ended here: no backends any more, whatever the manager knows yet */
 	struct ebpf_network local;
-	/* Does the host itself listen there? */
-	bool (*taken)(void *arg, uint8_t proto, uint16_t port);
+	/* Who listens there on the host itself: a process, "" when that is unknown; NULL: nobody. */
+	const char *(*taken)(void *arg, uint8_t proto, uint16_t port);
 	void *arg;
 	const struct plan_table *have; /* a published port that is in force stays so when the host listens later */
 };
