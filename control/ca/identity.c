@@ -207,7 +207,5 @@ int net_identity_check(const struct net_identity *id, const void *der, size_t n,
 		out->anonymous = true;
 		return 0;
 	}
-	int rc = x509_check_node(id->trust, der, n, id->self.cluster.s, now_ns, out, err);
-	crypto_trim();
-	return rc;
+	return x509_check_node(id->trust, der, n, id->self.cluster.s, now_ns, out, err);
 }

@@ -129,14 +129,11 @@ static int tls_fail(struct tls *t, int code, const char *doing, struct mesh_err 
 int tls_handshake(struct tls *t, struct mesh_err *err)
 {
 	int rc = wolfSSL_negotiate(t->ssl);
-	if (rc == WOLFSSL_SUCCESS) {
-		crypto_trim();
+	if (rc == WOLFSSL_SUCCESS)
 		return 1;
-	}
 	int code = wolfSSL_get_error(t->ssl, rc);
 	if (code == WOLFSSL_ERROR_WANT_READ || code == WOLFSSL_ERROR_WANT_WRITE)
 		return 0;
-	crypto_trim();
 	return tls_fail(t, code, "handshake", err);
 }
 
@@ -179,6 +176,11 @@ int tls_write(struct tls *t, const uint8_t *p, size_t n, struct mesh_err *err)
 void tls_shutdown(struct tls *t)
 {
 	(void)wolfSSL_shutdown(t->ssl); /* reports only that the other end's alert is still to come */
+}
+
+void tls_settle(void)
+{
+	crypto_trim();
 }
 
 size_t tls_unread(const struct tls *t)

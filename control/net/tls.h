@@ -29,6 +29,8 @@ int tls_read(struct tls *t, uint8_t *p, size_t n, struct mesh_err *err) MESH_MUS
 int tls_write(struct tls *t, const uint8_t *p, size_t n, struct mesh_err *err) MESH_MUST_CHECK;
 /* Puts the closing alert into out. */
 void tls_shutdown(struct tls *t);
+/* Gives back the memory that made the last handshakes faster: a few MB, for when no more are expected soon. */
+void tls_settle(void);
 /* Bytes in in that are not consumed. */
 size_t tls_unread(const struct tls *t);
 

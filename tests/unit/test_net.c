@@ -664,6 +664,36 @@ static void test_hang_up_in_handshake(void **state)
 	contains(f.refusal.msg, "hung up during the TLS handshake");
 }
 
+static bool both_timed_out(void *arg)
+{
+	(void)arg;
+	return f.client.closed && f.refused;
+}
+
+/* Ends that say nothing, in both directions at once: 10 s each. */
+static void test_mute(void **state)
+{
+	(void)state;
+	struct raw r;
+	struct sockaddr_in sa = { .sin_family = AF_INET };
+	socklen_t len = sizeof(sa);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	inet_pton(AF_INET, "127.0.0.1", &sa.sin_addr);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+	raw_open(&r, NULL);
+	f.port = ntohs(sa.sin_port);
+	dial(f.worker, NULL);
+	run_until(&f.loop, both_timed_out, NULL);
+	close(fd);
+	raw_close(&r);
+	assert_int_equal(f.client.err.code, MESH_E_TIMEOUT);
+	assert_int_equal(f.refusal.code, MESH_E_TIMEOUT);
+	contains(f.client.err.msg, "timed out after 10 s (the TLS handshake)");
+	contains(f.refusal.msg, "timed out after 10 s (the TLS handshake)");
+}
+
 /* ---- the rest ----------------------------------------------------------------------------------- */
 
 static void test_refused_port(void **state)
@@ -818,6 +848,7 @@ int main(void)
 		T(test_malformed_hello),
 		T(test_not_tls),
 		T(test_hang_up_in_handshake),
+		T(test_mute),
 		T(test_refused_port),
 		T(test_name),
 		T(test_unknown_name),
