@@ -124,8 +124,7 @@ static struct slot *slot_of_node(struct look *l, const char *node)
 	return NULL;
 }
 
-/* May a new task be started there? */
-static bool node_takes(const struct look *l, const struct md_node *n)
+bool node_takes(const struct look *l, const struct md_node *n)
 {
 	return n && n->status.state == MD_NODE_READY && n->spec.availability == MD_AVAIL_ACTIVE &&
 	       sched_node_matches(&l->svc->spec.task, n);
@@ -144,8 +143,11 @@ static void decide_node(struct look *l, struct slot *s)
 	if (!node_keeps_tasks(n) || !sched_node_matches(&l->svc->spec.task, n)) {
 		leave_node(l, s);
 		s->good = s->outdated = s->stranded = NULL;
+		s->finished = true;
 	} else if (node_takes(l, n) || s->good) {
 		slot_decide(l, s);
+	} else {
+		s->finished = true; /* paused: what runs stays, nothing new comes */
 	}
 }
 

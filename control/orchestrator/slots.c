@@ -134,6 +134,12 @@ static void retire_dead(struct look *l, struct slot *s, struct view *v)
 	                                                                                   : MD_TASK_SHUTDOWN);
 }
 
+/* Of two of a kind, the one that is up; else the older. */
+static struct view *better(const struct look *l, struct view *a, struct view *b)
+{
+	return !a || (!task_up(l->svc, a->t) && task_up(l->svc, b->t)) ? b : a;
+}
+
 static void file_wanted(struct look *l, struct slot *s, struct view *v)
 {
 	const struct md_task *t = v->t;
@@ -141,12 +147,12 @@ static void file_wanted(struct look *l, struct slot *s, struct view *v)
 	bool placed = !ID_EMPTY(t->node);
 	bool current = brain_task_current(l->b, l->svc, t);
 	if (placed && (!node_keeps_tasks(n) || (current && !sched_node_matches(&l->svc->spec.task, n)))) {
-		s->stranded = v;
+		s->stranded = better(l, s->stranded, v);
 		s->down = s->down || !n || n->status.state == MD_NODE_DOWN;
 	} else if (!current) {
-		s->outdated = v;
-	} else if (!s->good || (!task_up(l->svc, s->good->t) && task_up(l->svc, t))) {
-		s->good = v;
+		s->outdated = better(l, s->outdated, v);
+	} else {
+		s->good = better(l, s->good, v);
 	}
 }
 
@@ -195,12 +201,21 @@ static bool still_stopping(const struct look *l, const struct slot *s)
 	return false;
 }
 
-/* Wishes for every wanted task of the slot but one. */
-static void retire_others(struct look *l, struct slot *s, const struct view *keep)
+/* Ends every wanted task of the slot but one or two. */
+static void retire_others(struct look *l, struct slot *s, const struct view *keep, const struct view *keep2)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (&s->v[i] != keep && !s->v[i].deleted && md_task_wanted(s->v[i].t))
+		if (&s->v[i] != keep && &s->v[i] != keep2 && !s->v[i].deleted && md_task_wanted(s->v[i].t))
 			view_wish(l, &s->v[i], MD_TASK_SHUTDOWN);
+}
+
+/* The one that serves until its successor is up; NULL when there is none worth keeping. */
+static struct view *elder(const struct look *l, const struct slot *s)
+{
+	struct view *stays = s->down ? NULL : s->stranded;
+	if (s->outdated && stays)
+		return task_up(l->svc, s->outdated->t) ? s->outdated : better(l, s->outdated, stays);
+	return s->outdated ? s->outdated : stays;
 }
 
 static bool start_first(const struct look *l)
@@ -236,6 +251,7 @@ static void replace(struct look *l, struct slot *s, bool first)
 	bool again = last && last->desired_state > MD_TASK_RUNNING && ended_by_itself(last) &&
 	             brain_task_current(l->b, l->svc, last);
 	if (first) {
+		retire_others(l, s, elder(l, s), NULL);
 		if (last && md_task_ended(last) && last->desired_state <= MD_TASK_RUNNING)
 			return;
 		if (again && !restart_allowed(l, s))
@@ -243,7 +259,7 @@ static void replace(struct look *l, struct slot *s, bool first)
 		slot_create(l, s, again ? MD_TASK_READY : MD_TASK_RUNNING, again ? last : NULL);
 		return;
 	}
-	retire_others(l, s, NULL);
+	retire_others(l, s, NULL, NULL);
 	slot_create(l, s, still_stopping(l, s) ? MD_TASK_READY : MD_TASK_RUNNING, NULL);
 }
 
@@ -257,12 +273,8 @@ static void decide_good(struct look *l, struct slot *s)
 		else
 			wake_at(l, at);
 	}
-	if (s->outdated || s->stranded) {
-		if (task_up(l->svc, s->good->t) || !start_first(l))
-			retire_others(l, s, s->good);
-		return;
-	}
-	retire_others(l, s, s->good);
+	bool alone = task_up(l->svc, t) || !start_first(l);
+	retire_others(l, s, s->good, alone ? NULL : elder(l, s));
 }
 
 void slot_decide(struct look *l, struct slot *s)
@@ -274,9 +286,11 @@ void slot_decide(struct look *l, struct slot *s)
 	if (s->good) {
 		decide_good(l, s);
 	} else if (s->outdated) {
-		if (l->allowed <= 0)
+		/* One that was never told to run serves nobody: no update has to be careful with it. */
+		bool idle = s->outdated->t->desired_state < MD_TASK_RUNNING;
+		if (!idle && l->allowed <= 0)
 			return;
-		l->allowed--;
+		l->allowed -= !idle;
 		if (s->stranded && s->down)
 			view_wish(l, s->stranded, MD_TASK_SHUTDOWN);
 		replace(l, s, start_first(l));

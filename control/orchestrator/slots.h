@@ -33,8 +33,8 @@ struct slot {
 	struct view *last;     /* the newest that is left and not to be removed, or NULL */
 	bool live;             /* not one that is being removed */
 	bool down;             /* stranded on a node that is down or gone */
-	bool finished;         /* its last task ended, and policy says that is it */
-	bool failed;           /* a task made by this update ended by itself here */
+	bool finished; /* nothing more to do: its last task ended and policy says that is it, or its node is out */
+	bool failed;   /* a task made by this update ended by itself here */
 };
 
 struct look {
@@ -86,7 +86,9 @@ void update_count(struct look *l);
 void update_after(struct look *l);
 bool slot_needs_update(const struct slot *s);
 
-/* ---- modes ---- */
+/* ---- modes.c ---- */
+/* May a new task of a global service be started there? */
+bool node_takes(const struct look *l, const struct md_node *n);
 void replicated_decide(struct look *l);
 void global_decide(struct look *l);
 void job_decide(struct look *l);

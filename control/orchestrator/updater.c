@@ -156,6 +156,8 @@ static size_t outdated_slots(const struct look *l)
 	for (size_t i = 0; i < l->slots.len; i++) {
 		const struct slot *s = &l->slots.data[i];
 		bool good = false, old = false;
+		if (l->mode == MD_MODE_GLOBAL && !node_takes(l, sched_node(l->b->sched, s->node)))
+			continue; /* could not be replaced there */
 		for (size_t j = 0; j < s->n; j++) {
 			const struct md_task *t = s->v[j].t;
 			if (!md_task_wanted(t))
@@ -263,10 +265,12 @@ void update_after(struct look *l)
 	const struct md_update_config *c = l->config;
 	for (size_t i = 0; i < l->slots.len; i++) {
 		struct slot *s = &l->slots.data[i];
+		if (s->finished)
+			continue;
 		if (slot_needs_update(s))
 			return;
 		/* Its task was made just now, or waits to be. */
-		if (!s->good && s->live && !s->finished && !s->failed)
+		if (!s->good && s->live && !s->failed)
 			return;
 		if (!s->good || s->good->t->meta.created_at < started_at(l))
 			continue;

@@ -258,6 +258,9 @@ WORLD_UNUSED static size_t world_running(const struct world *w, const char *name
 
 WORLD_UNUSED static void world_dump(const struct world *w, FILE *f)
 {
+	STORE_EACH(w->s, STORE_NODE, struct md_node, n)
+		fprintf(f, "node %s %s %s %s\n", n->meta.id, n->description.hostname,
+		        md_node_state_names.names[n->status.state], md_availability_names.names[n->spec.availability]);
 	STORE_EACH(w->s, STORE_SERVICE, struct md_service, s)
 		fprintf(f, "service %s v%llu update %s: %s\n", s->spec.name, (unsigned long long)s->spec_version.index,
 		        s->update_status ? md_update_state_names.names[s->update_status->state] : "-",
