@@ -63,10 +63,22 @@ static void tally(struct raft *r)
 	}
 }
 
+/*
+ * Whose removal is in its log and not committed must still stand: the others may lack that entry, and without it
+ * none of them could be elected over this log.
+ */
+static bool may_campaign(const struct raft *r)
+{
+	if (raft_is_voter(r))
+		return true;
+	const struct raft_member *was = raft_member_get(&r->applied_conf, r->id);
+	return r->conf_index > r->commit && was && was->voter;
+}
+
 void raft_campaign(struct raft *r, bool pre, bool transfer)
 {
 	raft_election_reset(r);
-	if (!raft_is_voter(r))
+	if (!may_campaign(r))
 		return;
 	r->role = pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE;
 	r->leader = 0;

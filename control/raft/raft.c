@@ -255,7 +255,7 @@ static bool check_term(struct raft *r, const struct raft_msg *m)
 
 static void on_timeout_now(struct raft *r)
 {
-	if (r->role != RAFT_LEADER && raft_is_voter(r))
+	if (r->role != RAFT_LEADER)
 		raft_campaign(r, false, true);
 }
 
