@@ -46,8 +46,7 @@ static void a_map_keeps_what_it_is_told(void **state)
 	assert_int_equal(m.count, 2500);
 	intptr_t last = 0;
 	size_t seen = 0;
-	MAP_FOREACH(&m, e)
-	{
+	MAP_FOREACH(&m, e) {
 		assert_true((intptr_t)e->value > last); /* insertion order */
 		last = (intptr_t)e->value;
 		seen++;
@@ -56,7 +55,8 @@ static void a_map_keeps_what_it_is_told(void **state)
 	assert_ptr_equal(map_put(&m, "k2", (void *)9), (void *)2);
 	assert_ptr_equal(map_get(&m, "k2"), (void *)9);
 	/* Emptying while iterating, and filling again. */
-	MAP_FOREACH(&m, e) map_del(&m, e->key);
+	MAP_FOREACH(&m, e)
+		map_del(&m, e->key);
 	assert_int_equal(m.count, 0);
 	map_put(&m, "again", &m);
 	assert_ptr_equal(map_get(&m, "again"), &m);
@@ -71,10 +71,14 @@ static void durations_are_gos(void **state)
 		int64_t ns;
 		const char *canonical;
 	} good[] = {
-		{ "10s", 10 * NS_PER_SEC, "10s" },	  { "1m30s", 90 * NS_PER_SEC, "1m30s" },
-		{ "1.5s", 1500 * NS_PER_MS, "1.5s" },	  { "300ms", 300 * NS_PER_MS, "300ms" },
-		{ "2h", 7200 * NS_PER_SEC, "2h0m0s" },	  { "0", 0, "0s" },
-		{ "-5s", -5 * NS_PER_SEC, "-5s" },	  { "2160h0m0s", 7776000LL * NS_PER_SEC, "2160h0m0s" },
+		{ "10s", 10 * NS_PER_SEC, "10s" },
+		{ "1m30s", 90 * NS_PER_SEC, "1m30s" },
+		{ "1.5s", 1500 * NS_PER_MS, "1.5s" },
+		{ "300ms", 300 * NS_PER_MS, "300ms" },
+		{ "2h", 7200 * NS_PER_SEC, "2h0m0s" },
+		{ "0", 0, "0s" },
+		{ "-5s", -5 * NS_PER_SEC, "-5s" },
+		{ "2160h0m0s", 7776000LL * NS_PER_SEC, "2160h0m0s" },
 		{ "100ns", 100, "100ns" },
 	};
 	static const char *const bad[] = { "", "5", "s", "5x", "1.s.2", "9999999999h", "5 s" };

@@ -18,8 +18,9 @@ struct world {
 	int64_t now;
 };
 
-static const struct disp_config config = { .suspect_ns = 1500 * NS_PER_MS, .down_ns = 3500 * NS_PER_MS,
-					   .closed_ns = 10 * NS_PER_SEC };
+static const struct disp_config config = { .suspect_ns = 1500 * NS_PER_MS,
+	                                   .down_ns = 3500 * NS_PER_MS,
+	                                   .closed_ns = 10 * NS_PER_SEC };
 
 static const char *id_of(char kind, int n)
 {

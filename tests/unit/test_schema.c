@@ -141,8 +141,8 @@ static void check_tags(const struct schema *s)
 static void tags_are_unique(void **state)
 {
 	(void)state;
-	const struct schema *all[] = { &md_node_schema,	   &md_service_schema, &md_task_schema,	  &md_network_schema,
-				       &md_secret_schema, &md_config_schema,  &md_cluster_schema };
+	const struct schema *all[] = { &md_node_schema,   &md_service_schema, &md_task_schema,   &md_network_schema,
+		                       &md_secret_schema, &md_config_schema,  &md_cluster_schema };
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		check_tags(all[i]);
 }
