@@ -171,7 +171,14 @@ static bool update_runs(const struct md_service *sv)
 	return state == MD_UPDATE_UPDATING || state == MD_UPDATE_ROLLBACK_STARTED;
 }
 
-static void write_spec(struct md_service *sv, const struct md_service_spec *spec)
+/* Never one that was given before, also not after a rollback brought an old one back: the log only grows. */
+static uint64_t next_spec_version(const struct store *s, const struct md_service *sv)
+{
+	uint64_t next = store_index(s) + 1;
+	return next > sv->spec_version.index ? next : sv->spec_version.index + 1;
+}
+
+static void write_spec(const struct store *s, struct md_service *sv, const struct md_service_spec *spec)
 {
 	bool changed = template_changed(&sv->spec, spec);
 	sch_free(&md_service_spec_schema, sv->previous_spec);
@@ -181,7 +188,7 @@ static void write_spec(struct md_service *sv, const struct md_service_spec *spec
 	*sv->previous_spec_version = sv->spec_version;
 	sch_copy(&md_service_spec_schema, &sv->spec, spec);
 	if (changed)
-		sv->spec_version.index++;
+		sv->spec_version.index = next_spec_version(s, sv);
 	/* An old "completed" would end the client's progress display at once; scaling leaves a running update alone. */
 	if (sv->update_status && (changed || !update_runs(sv))) {
 		free(sv->update_status->message);
@@ -225,7 +232,7 @@ static int build_update(struct req *r, struct store_tx *tx, struct mesh_err *err
 		rc = check_same_kind(old, &spec, err);
 	if (!rc) {
 		struct md_service *sv = store_tx_edit(tx, STORE_SERVICE, old->meta.id);
-		write_spec(sv, &spec);
+		write_spec(r->store, sv, &spec);
 		new_job(sv, store_tx_now(tx), old->job_status ? old->job_status->iteration.index + 1 : 0);
 		store_tx_touch_version(tx, sv);
 	}
@@ -246,14 +253,6 @@ static int build_rollback(struct req *r, struct store_tx *tx, struct mesh_err *e
 	rc = brain_rollback(sv, err);
 	if (rc)
 		return rc;
-	if (sv->spec_version.index == old->spec_version.index && template_changed(&sv->spec, &old->spec))
-		sv->spec_version.index++;
-	if (!sv->update_status)
-		sv->update_status = XNEW(struct md_update_status);
-	sv->update_status->state = MD_UPDATE_ROLLBACK_STARTED;
-	sv->update_status->started_at = store_tx_now(tx);
-	sv->update_status->completed_at = 0;
-	str_set(&sv->update_status->message, "manually requested rollback");
 	new_job(sv, store_tx_now(tx), old->job_status ? old->job_status->iteration.index + 1 : 0);
 	store_tx_touch_version(tx, sv);
 	return 0;
