@@ -699,8 +699,8 @@ int main(int argc, char **argv)
 
 	(void)argv;
 	if (geteuid() != 0 || !cgroup2()) {
-		puts("SKIP: needs root and a cgroup v2 hierarchy");
-		return 77;
+		puts("1..1\nok 1 path # SKIP needs root and a cgroup v2 hierarchy");
+		return 0;
 	}
 	/* Both ways of attaching; an argument picks clsact alone. */
 	clsact = argc > 1;
