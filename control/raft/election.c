@@ -64,15 +64,27 @@ static void tally(struct raft *r)
 }
 
 /*
- * Whose removal is in its log and not committed must still stand: the others may lack that entry, and without it
- * none of them could be elected over this log.
+ * Whose removal is in its log and perhaps not committed must still stand: the others may lack that entry, and without
+ * it none of them could be elected over this log. After a restart nothing is known to be committed but the snapshot.
  */
 static bool may_campaign(const struct raft *r)
 {
 	if (raft_is_voter(r))
 		return true;
-	const struct raft_member *was = raft_member_get(&r->applied_conf, r->id);
-	return r->conf_index > r->commit && was && was->voter;
+	struct raft_conf c;
+	const struct raft_member *m;
+	for (size_t i = r->log.len; i-- > 0;) {
+		const struct raft_entry *e = r->log.data[i];
+		if (e->type != RAFT_CONFIG || raft_conf_decode(&c, e->p, e->n))
+			continue;
+		m = raft_member_get(&c, r->id);
+		if (m && m->voter)
+			return true;
+		if (e->index <= r->commit)
+			return false;
+	}
+	m = raft_member_get(&r->snap_conf, r->id);
+	return m && m->voter;
 }
 
 void raft_campaign(struct raft *r, bool pre, bool transfer)

@@ -331,7 +331,7 @@ static int create_segment(struct wal *w, uint64_t number, int *fd, uint32_t *see
 	/* Space set aside makes fdatasync cheaper and full disks show early; without it things still work. */
 	if (wal_test_space < 0)
 		(void)posix_fallocate(*fd, 0, WAL_SEGMENT_BYTES);
-	*seed = wal_header_encode(header, w->cluster, number);
+	*seed = wal_header_encode(header, w->cluster, (uint32_t)number, w->batch);
 	int rc = write_all(*fd, header, sizeof(header), 0);
 	if (!rc && fdatasync(*fd))
 		rc = -errno;

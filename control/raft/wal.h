@@ -3,7 +3,8 @@
  * Role:    the write-ahead log and the snapshots of one Raft member, as files in one directory.
  * Files:   lock; wal-<16 hex digits, counting>.log; snap-<16 hex digits, index>.snap; *.tmp is rubbish of a crash.
  * Segment: a header, then records, each 8-byte aligned:
- *            header: "MSHWAL\0\0", u32 version, u32 crc of the header, u64 cluster, u64 number
+ *            header: "MSHWAL\0\0", u32 version, u32 crc of the header, u64 cluster, u32 number,
+ *                    u32 number of the last batch before it
  *            record: u32 payload length, u32 crc of the rest, u64 term, u64 index, u32 batch, u8 kind, u8 entry
  *                    type, u8 flags, u8 0, payload, padding
  *          A batch is what one fdatasync makes durable; its last record carries a flag, so that damage can be told
@@ -84,7 +85,7 @@ int wal_snapshot_read(struct wal *w, uint64_t index, uint64_t offset, void *p, s
 
 /*
  * Reads one segment. last: no other follows it, so its tail may be torn: *keep is where the good part ends.
- * batch: number of the last batch seen, updated. name is for messages.
+ * batch: number of the last batch before it, 0: take the segment's word; updated. name is for messages.
  */
 int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cluster, bool last, uint32_t *batch,
                        struct wal_content *c, uint64_t *max_index, size_t *keep, struct mesh_err *err) MESH_MUST_CHECK;

@@ -107,7 +107,7 @@ static uint32_t record_crc(const uint8_t *at, uint32_t seed)
 {
 	uint32_t n = get32(at);
 	uint32_t crc = crc32c(seed, at, 4);
-	return crc32c(crc, at + 8, WAL_RECORD_BYTES - 8 + n);
+	return crc32c(crc, at + 8, WAL_RECORD_BYTES - 8 + padded(n));
 }
 
 void wal_batch_seal(uint8_t *p, size_t n, size_t last, uint32_t batch, uint32_t seed)
@@ -121,12 +121,13 @@ void wal_batch_seal(uint8_t *p, size_t n, size_t last, uint32_t batch, uint32_t 
 
 /* ---- segments ---- */
 
-uint32_t wal_header_encode(uint8_t out[WAL_HEADER_BYTES], uint64_t cluster, uint64_t number)
+uint32_t wal_header_encode(uint8_t out[WAL_HEADER_BYTES], uint64_t cluster, uint32_t number, uint32_t batch)
 {
 	memcpy(out, segment_magic, 8);
 	put32(out + 8, WAL_VERSION);
 	put64(out + 16, cluster);
-	put64(out + 24, number);
+	put32(out + 24, number);
+	put32(out + 28, batch);
 	put32(out + 12, crc32c(crc32c(0, out, 12), out + 16, 16));
 	return crc32c(0, out, WAL_HEADER_BYTES);
 }
@@ -223,7 +224,7 @@ static struct extent measure(const uint8_t *p, size_t n, uint32_t seed, uint32_t
 	struct record r;
 	while (x.stop < n && record_at(p, n, x.stop, seed, &r)) {
 		uint32_t want = x.ended ? x.batch + 1 : x.batch;
-		if (r.batch != want && x.batch) {
+		if (r.batch != want) {
 			x.out_of_turn = true;
 			break;
 		}
@@ -303,7 +304,10 @@ int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cl
 	if (rc)
 		return rc;
 	uint32_t seed = crc32c(0, p, WAL_HEADER_BYTES), after = 0;
-	struct extent x = measure(p, n, seed, *batch);
+	uint32_t before = get32(p + 28);
+	if (*batch && *batch != before)
+		return damaged(err, name, 28, "segments before this are missing or cut");
+	struct extent x = measure(p, n, seed, before);
 	if (x.out_of_turn)
 		return damaged(err, name, x.stop, "records before this are missing");
 	bool clean = x.ended && all_zero(p + x.stop, n - x.stop);
@@ -311,7 +315,7 @@ int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cl
 		return damaged(err, name, x.stop, "record");
 	/* Only the newest batch can have been torn: a later one began after it was durable. */
 	uint32_t torn = x.ended ? x.batch + 1 : x.batch;
-	if (!clean && later_records(p, n, x.stop, seed, &after) && x.batch && (int32_t)(after - torn) > 0)
+	if (!clean && later_records(p, n, x.stop, seed, &after) && (int32_t)(after - torn) > 0)
 		return damaged(err, name, x.stop, "record");
 	rc = take_records(name, p, n, x.good, seed, c, max_index, err);
 	if (rc)

@@ -5,8 +5,8 @@
 
 #include "control/raft/wal.h"
 
-/* Returns the seed of the segment's checksums. */
-uint32_t wal_header_encode(uint8_t out[WAL_HEADER_BYTES], uint64_t cluster, uint64_t number);
+/* batch: the last one before it. Returns the seed of the segment's checksums. */
+uint32_t wal_header_encode(uint8_t out[WAL_HEADER_BYTES], uint64_t cluster, uint32_t number, uint32_t batch);
 /* Numbers and sums n bytes of records; last: offset of the one that ends the batch. */
 void wal_batch_seal(uint8_t *p, size_t n, size_t last, uint32_t batch, uint32_t seed);
 bool wal_tail_is_zero(const uint8_t *p, size_t n, size_t keep);

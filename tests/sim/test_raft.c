@@ -75,6 +75,7 @@ struct world {
 	uint64_t next_ctx, next_value;
 	bool faults, members_change, big;
 	unsigned loss, dup, delay; /* per cent, per cent, ms */
+	unsigned crashes;          /* one in so many ms, each node; new leaders are hit more */
 	uint64_t leaders[TERM_MAX];
 	struct {
 		uint64_t term, chain;
@@ -487,7 +488,8 @@ static void mishaps(struct world *w)
 {
 	for (unsigned i = 0; i < w->n; i++) {
 		struct node *n = &w->node[i];
-		if (n->raft && below(w, 1500) == 0)
+		bool fresh = n->raft && raft_role_of(n->raft) != RAFT_FOLLOWER && !raft_ready(n->raft);
+		if (n->raft && below(w, fresh ? w->crashes / 20 : w->crashes) == 0)
 			crash(w, n);
 		if (n->raft && w->n == 1 && below(w, 200) == 0 && raft_disk_full(n->raft)) {
 			for (size_t k = 0; k < n->writes.len; k++)
@@ -559,6 +561,7 @@ static void world_init(struct world *w, unsigned seed)
 	w->loss = below(w, 12);
 	w->dup = below(w, 10);
 	w->delay = 1 + below(w, 40);
+	w->crashes = 300 + below(w, 2500);
 	w->faults = true;
 	struct raft_conf conf = { .n = w->founders };
 	for (unsigned i = 0; i < w->founders; i++)
