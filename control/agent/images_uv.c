@@ -285,7 +285,7 @@ static bool has_digest(const struct image *i, const char *normalized)
 		if (mine && streq(mine, at) && strncmp(i->digests.v[k], normalized, repo) == 0)
 			return true;
 	}
-	return false;
+	return at && streq(at + 1, i->id);
 }
 
 const struct image *images_find(struct images *im, const char *ref)
@@ -660,12 +660,13 @@ static int write_auth(struct job *j, const char *auth)
 {
 	struct mesh_err err = { 0 };
 	char user_pass[1024];
-	if (!auth || !*auth || image_auth_decode(auth, user_pass, sizeof(user_pass)))
-		return 0;
 	char host[256];
 	snprintf(host, sizeof(host), "%.*s", (int)strcspn(j->ref, "/"), j->ref);
-	CLEAN_FREE char *json =
-		image_auth_file(streq(host, "docker.io") ? "https://index.docker.io/v1/" : host, user_pass);
+	if (streq(host, "docker.io"))
+		snprintf(host, sizeof(host), "https://index.docker.io/v1/");
+	bool given = auth && *auth && image_auth_decode(auth, user_pass, sizeof(user_pass)) == 0;
+	/* Always a file of our own: skopeo would look for the credentials of whoever runs meshd. */
+	CLEAN_FREE char *json = given ? image_auth_file(host, user_pass) : xstrdup("{}");
 	mesh_wipe(user_pass, sizeof(user_pass));
 	j->auth = xasprintf("%s/auth.json", j->tmp);
 	int rc = write_file(j->auth, json, strlen(json), &err);

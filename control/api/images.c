@@ -596,6 +596,17 @@ static void on_remote(void *arg, int code, const struct image_remote *i, const s
 	req_unref(r);
 }
 
+static void answer_local(struct req *r, const struct image *here)
+{
+	struct md_platform p = { here->config.architecture, here->config.os };
+	struct image_remote remote = { .media_type = "application/vnd.docker.distribution.manifest.v2+json",
+		                       .size = here->size_bytes };
+	snprintf(remote.digest, sizeof(remote.digest), "%s", here->id);
+	remote.platforms.v = &p;
+	remote.platforms.n = p.architecture && p.os ? 1 : 0;
+	on_remote(req_ref(r), 0, &remote, NULL);
+}
+
 void api_distribution_inspect(struct req *r)
 {
 	char normal[512];
@@ -608,9 +619,9 @@ void api_distribution_inspect(struct req *r)
 	if (!need_store(r))
 		return;
 	const struct image *here = images_find(store_of(r->api), r->arg[0]);
-	/* Loaded by hand, in no registry we know of: asking one would only cost a timeout. */
-	if (here && !here->digests.n)
-		req_error(r, 404, "image %.300s was loaded on this node and has no digest of a registry", r->arg[0]);
+	/* Loaded by hand: its id pins it on every node (docs/decisions/0005); a registry knows nothing of it. */
+	if (here && !here->digests.n && !strchr(r->arg[0], '@'))
+		answer_local(r, here);
 	else
 		images_inspect_remote(store_of(r->api), r->arg[0], req_header(r, "X-Registry-Auth"), on_remote,
 		                      req_ref(r));

@@ -185,6 +185,7 @@ static void on_bootstrapped(void *arg, int code, const char *text, const struct 
 	log_info("swarm initialized cluster=%s node=%s", m->st.cluster.s, m->st.node.s);
 	network_start(m->network);
 	m->session = session_open(m);
+	cluster_watch_certificate(m);
 	step_end(s, 0, m->st.node.s, NULL);
 }
 
@@ -273,6 +274,7 @@ void cluster_welcomed(struct meshd *m)
 	if (!s)
 		return;
 	log_info("joined the swarm cluster=%s node=%s", m->st.cluster.s, m->st.node.s);
+	cluster_watch_certificate(m);
 	step_end(s, 0, m->st.node.s, NULL);
 }
 
@@ -406,4 +408,63 @@ int cluster_resume(struct meshd *m, struct mesh_err *err)
 	network_start(m->network);
 	m->session = session_open(m);
 	return 0;
+}
+
+/* ---- the certificate is renewed at half of what is left of its life ---- */
+
+#define RENEW_RETRY_NS (60 * NS_PER_SEC)
+#define RENEW_MAX_NS (24 * 3600 * NS_PER_SEC)
+
+static void on_renew(uv_timer_t *t);
+
+static void arm_renewal(struct meshd *m, int64_t after_ns)
+{
+	uint64_t ms = (uint64_t)(after_ns < NS_PER_SEC ? NS_PER_SEC : after_ns) / NS_PER_MS;
+	uv_timer_start(&m->renew, on_renew, ms, 0);
+}
+
+static void on_renewed(void *arg, int code, const struct ca_joined *j, const struct mesh_err *why)
+{
+	struct meshd *m = arg;
+	struct mesh_err err = { 0 };
+	char dir[512];
+	if (j && j->identity)
+		net_identity_free(j->identity);
+	if (!m->in_swarm || m->stopping)
+		return;
+	if (code) {
+		log_warn("cannot renew the certificate, trying again reason=\"%s\"", mesh_err_text(why, code));
+		arm_renewal(m, RENEW_RETRY_NS);
+		return;
+	}
+	snprintf(dir, sizeof(dir), "%s/identity", m->opt->state);
+	int rc = net_identity_save(m->identity, dir, &err);
+	if (rc)
+		log_error("the renewed certificate is not on disk reason=\"%s\"", mesh_err_text(&err, rc));
+	else
+		log_info("certificate renewed");
+	cluster_watch_certificate(m);
+}
+
+static void on_renew(uv_timer_t *t)
+{
+	struct meshd *m = t->data;
+	int64_t left = m->in_swarm && m->identity ? net_identity_self(m->identity)->not_after - clock_wall_ns() : 0;
+	if (left > 2 * RENEW_MAX_NS || !m->in_swarm || !m->st.managers.n) {
+		cluster_watch_certificate(m);
+		return;
+	}
+	ca_renew(m->loop, m->identity, m->st.managers.v[0].addr, on_renewed, m);
+}
+
+void cluster_watch_certificate(struct meshd *m)
+{
+	int64_t left =
+		m->in_swarm && m->identity ? net_identity_self(m->identity)->not_after - clock_wall_ns() : RENEW_MAX_NS;
+	arm_renewal(m, left / 2 < RENEW_MAX_NS ? left / 2 : RENEW_MAX_NS);
+}
+
+void cluster_unwatch_certificate(struct meshd *m)
+{
+	uv_close((uv_handle_t *)&m->renew, NULL);
 }

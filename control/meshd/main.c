@@ -59,6 +59,7 @@ static void stopped(void *arg)
 	struct meshd *m = arg;
 	uv_close((uv_handle_t *)&on_term, NULL);
 	uv_close((uv_handle_t *)&on_int, NULL);
+	cluster_unwatch_certificate(m);
 	if (m->identity)
 		net_identity_free(TAKE(m->identity));
 	sch_clear(&node_state_schema, &m->st);
@@ -120,6 +121,8 @@ static int start(struct meshd *m, struct mesh_err *err)
 	char cgroup[PATH_MAX];
 	snprintf(cgroup, sizeof(cgroup), "/%s", o->name);
 	m->network = network_new(m);
+	uv_timer_init(m->loop, &m->renew);
+	m->renew.data = m;
 	struct agent_config ac = { .name = o->name,
 		                   .state_dir = o->state,
 		                   .run_dir = o->run,
@@ -130,8 +133,10 @@ static int start(struct meshd *m, struct mesh_err *err)
 	rc = cluster_resume(m, err);
 	if (!rc)
 		rc = agent_open(m->loop, &ac, &agent_ops_, m, &m->agent, err);
-	if (!rc && m->in_swarm)
+	if (!rc && m->in_swarm) {
 		network_adopted(m->network);
+		cluster_watch_certificate(m);
+	}
 	if (!rc)
 		rc = api_open(m->loop, o->socket, &meshd_api_ops, m, &m->api, err);
 	return rc;

@@ -33,6 +33,7 @@ struct meshd {
 	struct session *session; /* to a manager, also on the manager itself */
 	char error[512];         /* shown by /info while not empty */
 	bool stopping;
+	uv_timer_t renew; /* certificate; cluster_uv.c */
 };
 
 #define MESH_PORT 2377
@@ -43,6 +44,9 @@ int cluster_resume(struct meshd *m, struct mesh_err *err) MESH_MUST_CHECK;
 void cluster_init(struct meshd *m, const struct api_init_request *r, api_done done, void *arg);
 void cluster_join(struct meshd *m, const struct api_join_request *r, api_done done, void *arg);
 void cluster_leave(struct meshd *m, bool force, api_done done, void *arg);
+/* Watches the certificate from now on; stops before the loop ends. */
+void cluster_watch_certificate(struct meshd *m);
+void cluster_unwatch_certificate(struct meshd *m);
 /* This manager leads now: an init goes on. */
 void cluster_leads(struct meshd *m);
 /* The first session of a join was welcomed. */

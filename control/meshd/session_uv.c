@@ -378,8 +378,8 @@ static void try_connect(struct session *s)
 	const struct wire_manager *to = &st->managers.v[s->attempt % st->managers.n];
 	int rc = address_resolve(to->addr, MESH_PORT, false, host, &port, &err);
 	if (!rc)
-		rc = net_connect(s->m->loop, s->m->identity, host, port, ID_EMPTY(to->node) ? NET_EXPECT_MANAGER : to->node.s,
-		                 &conn_ops, s, &s->conn, &err);
+		rc = net_connect(s->m->loop, s->m->identity, host, port,
+		                 ID_EMPTY(to->node) ? NET_EXPECT_MANAGER : to->node.s, &conn_ops, s, &s->conn, &err);
 	if (rc) {
 		log_warn("cannot reach the manager addr=%s reason=\"%s\"", to->addr, mesh_err_text(&err, rc));
 		schedule_retry(s);
