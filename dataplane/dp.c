@@ -575,7 +575,11 @@ void dp_destroy(struct dp *d)
 	stop(d);
 	ebpf_destroy(d->ebpf);
 	remove_devices(d);
-	int rc = nft_remove(d->name, &err);
+	struct port_set none = { 0 };
+	int rc = reserve_apply(&d->reserved_ports, &none);
+	if (rc)
+		log_warn("cannot give reserved ports back error=%s", mesh_code_text(rc));
+	rc = nft_remove(d->name, &err);
 	if (rc)
 		log_warn("cannot remove our nftables table error=%s", mesh_err_text(&err, rc));
 	if (umount2(d->pin_dir, MNT_DETACH) < 0 && errno != EINVAL)

@@ -214,6 +214,34 @@ static void apply_nft(struct dp *d, struct str_list *problems)
 	d->nft_stands = true;
 }
 
+/* ---- the host's own connections ------------------------------------------------------------------ */
+
+static void apply_reserved(struct dp *d)
+{
+	struct port_set want = { 0 };
+	MAP_FOREACH(&d->have.items, e) {
+		const struct item *i = e->value;
+		if (i->kind == ITEM_PORT && !i->port.closed_here)
+			port_set_add(&want, i->port.published);
+	}
+	int rc = reserve_apply(&d->reserved_ports, &want);
+	if (rc)
+		log_debug("cannot reserve published ports error=%s", mesh_code_text(rc));
+}
+
+/* Other nodes take tunnelled packets from the address the manager told them, and from no other. */
+static void check_self(const struct dp *d, struct str_list *problems)
+{
+	const struct dp_node *n = map_get(&d->desired.nodes, d->desired.self.s);
+	struct dp_ip ip;
+	char text[160], own[DP_IP_TEXT_MAX];
+	if (!n || dp_ip_parse(n->addr, &ip, NULL) != 0 || memcmp(&ip, &d->self, sizeof(ip)) == 0)
+		return;
+	snprintf(text, sizeof(text), "the cluster knows this node as %s, it sends from %s: set the data path address",
+	         n->addr, dp_ip_format(&d->self, own));
+	strs_add(problems, text);
+}
+
 /* ---- the pass ------------------------------------------------------------------------------------ */
 
 static const char *host_takes(void *arg, uint8_t proto, uint16_t port)
@@ -324,6 +352,8 @@ void dp_pass(struct dp *d)
 	apply_names(d);
 	(void)apply_ops(d, &ops, true, &problems); /* removals cannot fail */
 	apply_nft(d, &problems);
+	apply_reserved(d);
+	check_self(d, &problems);
 	if (!d->swept && d->attach_done && d->desired.whole) {
 		ebpf_sweep(d->ebpf);
 		d->swept = true;

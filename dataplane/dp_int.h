@@ -13,6 +13,7 @@
 #include "dataplane/dp.h"
 #include "dataplane/host.h"
 #include "dataplane/plan.h"
+#include "dataplane/reserve.h"
 #include "dataplane/wire.h"
 
 enum cmd_kind {
@@ -97,6 +98,7 @@ struct dp {
 	struct VEC(struct dp_ip) reserved; /* local addresses of tasks of before a restart */
 	struct VEC(struct dp_ip) masqueraded;
 	struct dp_ip last_local;
+	struct port_set reserved_ports; /* by us, from the host's own connections */
 	struct host_watch host_watch;
 	struct dp_host host;           /* as it is */
 	struct dp_host *host_reported; /* as it was last said */
