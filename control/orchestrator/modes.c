@@ -127,7 +127,7 @@ static struct slot *slot_of_node(struct look *l, const char *node)
 bool node_takes(const struct look *l, const struct md_node *n)
 {
 	return n && n->status.state == MD_NODE_READY && n->spec.availability == MD_AVAIL_ACTIVE &&
-	       sched_node_matches(&l->svc->spec.task, n);
+	       (l->match ? sched_matcher_ok(l->match, n) : sched_node_matches(&l->svc->spec.task, n));
 }
 
 static void leave_node(struct look *l, struct slot *s)
@@ -140,7 +140,7 @@ static void leave_node(struct look *l, struct slot *s)
 static void decide_node(struct look *l, struct slot *s)
 {
 	const struct md_node *n = sched_node(l->b->sched, s->node);
-	if (!node_keeps_tasks(n) || !sched_node_matches(&l->svc->spec.task, n)) {
+	if (!node_keeps_tasks(n) || !sched_matcher_ok(l->match, n)) {
 		leave_node(l, s);
 		s->good = s->outdated = s->stranded = NULL;
 		s->finished = true;

@@ -13,8 +13,7 @@ static void remove_all(struct look *l, const char *id)
 			return;
 		}
 		const struct md_task *t = v->t;
-		bool over = md_task_ended(t) || t->status.state < MD_TASK_ASSIGNED ||
-		            !store_tx_get(l->b->tx, STORE_NODE, t->node.s);
+		bool over = md_task_ended(t) || t->status.state < MD_TASK_ASSIGNED || !v->node;
 		if (over) {
 			brain_delete_task(l->b, t->meta.id);
 			continue;
@@ -97,6 +96,7 @@ void brain_reconcile(struct brain *b, const char *id)
 		return;
 	}
 	l.svc = check_version(&l, svc);
+	l.one_version = l.one_version && l.svc == svc;
 	allocate_service(&l);
 	bool job = l.mode == MD_MODE_REPLICATED_JOB || l.mode == MD_MODE_GLOBAL_JOB;
 	if (!job)

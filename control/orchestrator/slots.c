@@ -45,13 +45,14 @@ void look_open(struct look *l, struct brain *b, struct bservice *m, const struct
 	*l = (struct look){ .b = b, .m = m, .svc = svc, .wake = NEVER };
 	if (svc)
 		l->mode = md_service_mode_of(&svc->spec);
+	/* A step looks at a service once, and first: the transaction has none of its tasks yet. */
 	struct store_list tasks = store_tasks_of_service(b->s, id);
+	l->one_version = true;
 	for (size_t i = 0; i < tasks.n; i++) {
-		const struct md_task *t =
-			store_tx_get(b->tx, STORE_TASK, ((const struct md_task *)tasks.v[i])->meta.id);
-		if (!t)
-			continue;
+		const struct md_task *t = tasks.v[i];
 		struct view v = { .t = t, .order = i };
+		v.node = ID_EMPTY(t->node) ? NULL : sched_node(b->sched, t->node.s);
+		l->one_version = l->one_version && svc && t->spec_version.index == svc->spec_version.index;
 		vec_push(&l->views, v);
 	}
 	if (l->views.len)
@@ -71,6 +72,7 @@ void look_close(struct look *l)
 {
 	vec_fini(&l->views);
 	vec_fini(&l->slots);
+	sched_matcher_free(l->match);
 }
 
 /* ---- writing ---- */
@@ -105,13 +107,13 @@ void slot_create(struct look *l, struct slot *s, int desired, const struct md_ta
 /* ---- what a slot has ---- */
 
 /* Nothing more will come of it: it ended, or never got to a node, or its node is gone. */
-static bool over(const struct look *l, const struct md_task *t)
+static bool over(const struct view *v)
 {
-	if (md_task_ended(t))
+	if (md_task_ended(v->t))
 		return true;
-	if (t->status.state < MD_TASK_ASSIGNED)
-		return t->desired_state > MD_TASK_RUNNING;
-	return !store_tx_get(l->b->tx, STORE_NODE, t->node.s);
+	if (v->t->status.state < MD_TASK_ASSIGNED)
+		return v->t->desired_state > MD_TASK_RUNNING;
+	return !v->node;
 }
 
 static void retire_dead(struct look *l, struct slot *s, struct view *v)
@@ -143,10 +145,10 @@ static struct view *better(const struct look *l, struct view *a, struct view *b)
 static void file_wanted(struct look *l, struct slot *s, struct view *v)
 {
 	const struct md_task *t = v->t;
-	const struct md_node *n = ID_EMPTY(t->node) ? NULL : sched_node(l->b->sched, t->node.s);
+	const struct md_node *n = v->node;
 	bool placed = !ID_EMPTY(t->node);
 	bool current = brain_task_current(l->b, l->svc, t);
-	if (placed && (!node_keeps_tasks(n) || (current && !sched_node_matches(&l->svc->spec.task, n)))) {
+	if (placed && (!node_keeps_tasks(n) || (current && !sched_matcher_ok(l->match, n)))) {
 		s->stranded = better(l, s->stranded, v);
 		s->down = s->down || !n || n->status.state == MD_NODE_DOWN;
 	} else if (!current) {
@@ -163,9 +165,9 @@ static void slot_sort_out(struct look *l, struct slot *s)
 		if (v->t->desired_state <= MD_TASK_RUNNING && md_task_ended(v->t))
 			retire_dead(l, s, v);
 		/* A node that left took its tasks along; what is to be removed goes without a trace. */
-		bool lost = v->t->status.state >= MD_TASK_ASSIGNED && !md_task_ended(v->t) && over(l, v->t);
-		bool unborn = v->t->status.state < MD_TASK_ASSIGNED && over(l, v->t);
-		if (lost || unborn || (v->t->desired_state >= MD_TASK_REMOVE && over(l, v->t))) {
+		bool lost = v->t->status.state >= MD_TASK_ASSIGNED && !md_task_ended(v->t) && over(v);
+		bool unborn = v->t->status.state < MD_TASK_ASSIGNED && over(v);
+		if (lost || unborn || (v->t->desired_state >= MD_TASK_REMOVE && over(v))) {
 			s->live = s->live || v->t->desired_state < MD_TASK_REMOVE;
 			view_delete(l, v);
 			continue;
@@ -181,6 +183,7 @@ static void slot_sort_out(struct look *l, struct slot *s)
 
 void slots_sort_out(struct look *l)
 {
+	l->match = sched_matcher_new(&l->svc->spec.task);
 	for (size_t i = 0; i < l->slots.len; i++)
 		slot_sort_out(l, &l->slots.data[i]);
 }
@@ -288,8 +291,11 @@ void slot_decide(struct look *l, struct slot *s)
 	} else if (s->outdated) {
 		/* One that was never told to run serves nobody: no update has to be careful with it. */
 		bool idle = s->outdated->t->desired_state < MD_TASK_RUNNING;
-		if (!idle && l->allowed <= 0)
+		if (!idle && l->allowed <= 0) {
+			/* Left by an update over an update: one is enough. */
+			retire_others(l, s, elder(l, s), NULL);
 			return;
+		}
 		l->allowed -= !idle;
 		if (s->stranded && s->down)
 			view_wish(l, s->stranded, MD_TASK_SHUTDOWN);
@@ -311,7 +317,7 @@ static void reap_slot(struct look *l, struct slot *s, size_t keep)
 	for (size_t i = 0; i < s->n && have > keep; i++) {
 		struct view *v = &s->v[i];
 		/* The newest says what happened last: a policy may depend on it. */
-		if (v->deleted || v == s->last || v->t->desired_state <= MD_TASK_RUNNING || !over(l, v->t))
+		if (v->deleted || v == s->last || v->t->desired_state <= MD_TASK_RUNNING || !over(v))
 			continue;
 		view_delete(l, v);
 		have--;

@@ -18,6 +18,7 @@
 
 struct view {
 	const struct md_task *t;
+	const struct md_node *node; /* where it is; NULL when not placed or the node is gone */
 	size_t order;
 	bool deleted;
 };
@@ -44,6 +45,8 @@ struct look {
 	enum md_service_mode mode;
 	struct VEC(struct view) views;
 	struct VEC(struct slot) slots;
+	struct sched_matcher *match; /* may tasks of the service's spec be on a node? */
+	bool one_version;            /* all tasks carry the service's spec version */
 	/* the update */
 	bool updating, rolling_back;
 	const struct md_update_config *config;

@@ -153,6 +153,8 @@ static void read_state(struct look *l)
 static size_t outdated_slots(const struct look *l)
 {
 	size_t n = 0;
+	if (l->one_version)
+		return 0;
 	for (size_t i = 0; i < l->slots.len; i++) {
 		const struct slot *s = &l->slots.data[i];
 		bool good = false, old = false;

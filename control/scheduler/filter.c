@@ -13,6 +13,8 @@ void ask_init(struct ask *a, struct sched *s, const struct md_task *like)
 		           .cpu = r ? r->nano_cpus : 0,
 		           .memory = r ? r->memory_bytes : 0,
 		           .max_replicas = p ? p->max_replicas : 0,
+		           .rare = like->endpoint.ports.n || (r && r->generic.n),
+		           .platforms = p && p->platforms.n,
 		           .service = sched_service(s, like->service.s) };
 	/* The API refused bad ones; one that slipped through (older version) must not match everything. */
 	struct mesh_err err = { 0 };
@@ -51,7 +53,7 @@ enum sched_filter ask_static(const struct ask *a, const struct snode *n)
 		return SCHED_NOT_READY;
 	if (a->constraints.n && constraints_unmet(&a->constraints, n->node) >= 0)
 		return SCHED_CONSTRAINT;
-	if (!platform_ok(&a->like->spec, n->node))
+	if (a->platforms && !platform_ok(&a->like->spec, n->node))
 		return SCHED_PLATFORM;
 	return SCHED_OK;
 }
@@ -169,27 +171,55 @@ static bool ports_ok(const struct md_task *t, const struct snode *n)
 
 enum sched_filter ask_dynamic(const struct ask *a, const struct snode *n, uint32_t of_service)
 {
-	const struct md_resources *have = &n->node->description.resources;
-	if (a->cpu && n->cpu_used + a->cpu > have->nano_cpus)
+	if (a->cpu && n->cpu_used + a->cpu > n->cpu)
 		return SCHED_RESOURCES;
-	if (a->memory && n->memory_used + a->memory > have->memory_bytes)
+	if (a->memory && n->memory_used + a->memory > n->memory)
 		return SCHED_RESOURCES;
-	if (!generic_ok(a->like, n))
+	if (a->rare && !generic_ok(a->like, n))
 		return SCHED_RESOURCES;
-	if (a->like->endpoint.ports.n && !ports_ok(a->like, n))
+	if (a->rare && !ports_ok(a->like, n))
 		return SCHED_HOST_PORT;
 	if (a->max_replicas && of_service >= a->max_replicas)
 		return SCHED_MAX_REPLICAS;
 	return SCHED_OK;
 }
 
+struct sched_matcher {
+	const struct md_task_spec *spec;
+	struct constraints constraints;
+	bool all, none;
+};
+
+struct sched_matcher *sched_matcher_new(const struct md_task_spec *spec)
+{
+	struct sched_matcher *m = XNEW(struct sched_matcher);
+	const struct md_placement *p = spec->placement;
+	m->spec = spec;
+	m->all = !p || (!p->constraints.n && !p->platforms.n);
+	m->none = p && constraints_parse(&p->constraints, &m->constraints, NULL);
+	return m;
+}
+
+void sched_matcher_free(struct sched_matcher *m)
+{
+	if (!m)
+		return;
+	constraints_fini(&m->constraints);
+	free(m);
+}
+
+bool sched_matcher_ok(const struct sched_matcher *m, const struct md_node *node)
+{
+	if (m->all || m->none)
+		return m->all;
+	return constraints_unmet(&m->constraints, node) < 0 && platform_ok(m->spec, node);
+}
+
 bool sched_node_matches(const struct md_task_spec *spec, const struct md_node *node)
 {
-	struct constraints c = { 0 };
-	if (spec->placement && constraints_parse(&spec->placement->constraints, &c, NULL))
-		return false;
-	bool ok = constraints_unmet(&c, node) < 0 && platform_ok(spec, node);
-	constraints_fini(&c);
+	struct sched_matcher *m = sched_matcher_new(spec);
+	bool ok = sched_matcher_ok(m, node);
+	sched_matcher_free(m);
 	return ok;
 }
 

@@ -141,6 +141,8 @@ void sched_node_put(struct sched *s, const struct md_node *node)
 	sch_free(&md_node_schema, n->node);
 	n->node = sch_dup(&md_node_schema, node);
 	sch_clear(&md_tls_info_schema, &n->node->description.tls);
+	n->cpu = node->description.resources.nano_cpus;
+	n->memory = node->description.resources.memory_bytes;
 	n->ready = node->status.state == MD_NODE_READY && node->spec.availability == MD_AVAIL_ACTIVE;
 }
 

@@ -22,6 +22,7 @@ void counts_fini(struct counts *c);
 struct snode {
 	struct md_node *node; /* NULL: removed; the slot is kept for its tasks */
 	bool ready;
+	int64_t cpu, memory; /* what the machine has */
 	int64_t cpu_used, memory_used;
 	uint32_t tasks;                          /* wanted ones */
 	struct VEC(struct md_generic *) generic; /* taken, borrowed from the tasks' records */
@@ -72,6 +73,8 @@ struct ask {
 	struct constraints constraints;
 	int64_t cpu, memory;
 	uint64_t max_replicas;
+	bool rare; /* generic resources or host ports */
+	bool platforms;
 	struct sservice *service;
 };
 void ask_init(struct ask *a, struct sched *s, const struct md_task *like);

@@ -39,20 +39,19 @@ static bool better(const struct key *a, const struct key *b)
 /* How full a node is, 0 to 1 000 000, by the scarcer of its reserved resources. */
 static uint32_t fullness(const struct snode *n)
 {
-	const struct md_resources *have = &n->node->description.resources;
-	double cpu = have->nano_cpus > 0 ? (double)n->cpu_used / (double)have->nano_cpus : 0;
-	double mem = have->memory_bytes > 0 ? (double)n->memory_used / (double)have->memory_bytes : 0;
+	double cpu = n->cpu > 0 ? (double)n->cpu_used / (double)n->cpu : 0;
+	double mem = n->memory > 0 ? (double)n->memory_used / (double)n->memory : 0;
 	double full = cpu > mem ? cpu : mem;
 	return full >= 1 ? 1000000 : (uint32_t)(full * 1e6);
 }
 
-static struct key key_of(struct sched_batch *b, uint32_t index)
+static struct key key_of(struct sched_batch *b, uint32_t index, uint32_t of_service)
 {
 	const struct snode *n = &b->s->nodes.data[index];
 	struct key k = { .failures = sched_penalty(b->ask.service, index, b->now), .index = index };
 	switch (b->strategy) {
 	case STRATEGY_SPREAD:
-		k.first = counts_get(&b->ask.service->on, index);
+		k.first = of_service;
 		k.second = n->tasks;
 		break;
 	case STRATEGY_BINPACK:
@@ -127,7 +126,7 @@ static void add_node(struct sched_batch *b, uint32_t index)
 	}
 	/* Full nodes count for their branch but are no candidates. */
 	if (ask_dynamic(&b->ask, n, here) == SCHED_OK)
-		vec_push(&at->heap, key_of(b, index));
+		vec_push(&at->heap, key_of(b, index, here));
 }
 
 static void heapify(struct branch *b)
@@ -163,6 +162,10 @@ struct sched_batch *sched_batch_new(struct sched *s, const struct md_task *like,
 	for (size_t i = 0; i < n; i++)
 		if (p->preferences.v[i].spread && p->preferences.v[i].spread->descriptor)
 			b->words[b->depth++] = p->preferences.v[i].spread->descriptor;
+	if (!b->depth) {
+		b->root.heap.cap = s->nodes.len + 1;
+		b->root.heap.data = xcalloc(b->root.heap.cap, sizeof(struct key));
+	}
 	for (uint32_t i = 0; i < s->nodes.len; i++)
 		if (ask_static(&b->ask, &s->nodes.data[i]) == SCHED_OK)
 			add_node(b, i);
@@ -230,11 +233,12 @@ bool sched_place(struct sched_batch *b, struct md_task *t)
 	mesh_id_set(t->node.s, n->node->meta.id);
 	sched_task_count(b->s, t);
 	struct branch *leaf = leaf_of(b, index);
-	if (ask_dynamic(&b->ask, n, counts_get(&b->ask.service->on, index)) != SCHED_OK) {
+	uint32_t here = counts_get(&b->ask.service->on, index);
+	if (ask_dynamic(&b->ask, n, here) != SCHED_OK) {
 		drop_top(leaf);
 		return true;
 	}
-	leaf->heap.data[0] = key_of(b, index);
+	leaf->heap.data[0] = key_of(b, index, here);
 	sift_down(leaf->heap.data, leaf->heap.len, 0);
 	return true;
 }

@@ -69,10 +69,15 @@ enum sched_filter sched_confirm(struct sched *s, struct md_task *t);
  */
 void sched_explain(struct sched *s, const struct md_task *t, char text[SCHED_TEXT_MAX], char detail[SCHED_TEXT_MAX]);
 
-/* Could tasks of this spec run on this node at all (constraints, platform)? For global services. */
+/* Could tasks of this spec run on this node at all (constraints, platform)? */
 bool sched_node_matches(const struct md_task_spec *spec, const struct md_node *node);
+/* The same, asked of many nodes. spec is borrowed. */
+struct sched_matcher;
+struct sched_matcher *sched_matcher_new(const struct md_task_spec *spec);
+void sched_matcher_free(struct sched_matcher *m);
+bool sched_matcher_ok(const struct sched_matcher *m, const struct md_node *node);
 
-/* For tests: every derived count is what a fresh count over the tasks gives. */
+/* Memory its books take. */
 size_t sched_bytes(const struct sched *s);
 
 #endif
