@@ -8,7 +8,7 @@
  *            record: u32 payload length, u32 crc of the rest, u64 term, u64 index, u32 batch, u8 kind, u8 entry
  *                    type, u8 flags, u8 0, payload, padding
  *          A batch is what one fdatasync makes durable; its last record carries a flag, so that damage can be told
- *          from a write that power loss cut short (docs/decisions/0101).
+ *          from a write that power loss cut short (docs/decisions/0007).
  * Blocks:  everything here. Nothing here is thread-safe, but snapshots and batches may be written at once.
  * Errors:  name the file, the offset and the way out.
  */
