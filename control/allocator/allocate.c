@@ -182,13 +182,17 @@ int alloc_network(struct alloc *a, struct md_network *n, struct mesh_err *err)
 	int rc = 0;
 	if (!a->pools.len)
 		alloc_cluster_put(a, &(struct md_cluster){ 0 });
+	const char *name = n->spec.name ? n->spec.name : n->meta.id;
+	if (asked)
+		rc = check_config(a, asked, name, n->meta.id, &subnet, err);
+	if (rc)
+		return rc;
 	if (!vni)
 		rc = pick_vni(a, n, &vni, err);
-	if (!rc)
-		rc = asked ? check_config(a, asked, n->spec.name, n->meta.id, &subnet, err)
-		           : pick_subnet(a, n->spec.ingress, &subnet, err);
+	if (!rc && !asked)
+		rc = pick_subnet(a, n->spec.ingress, &subnet, err);
 	if (rc)
-		return mesh_wrap(err, rc, "network '%s'", n->spec.name ? n->spec.name : n->meta.id);
+		return mesh_wrap(err, rc, "network '%s'", name);
 	n->vni = vni;
 	if (!n->ipam.driver.name)
 		str_set(&n->ipam.driver.name, "default");

@@ -565,7 +565,7 @@ static void shaped(struct md_service_spec *p)
 	p->update->monitor = 2 * SEC;
 	p->task.restart->delay.v = shape.restart * SEC;
 	if (shape.memory)
-		p->task.resources->reservations->memory_bytes = 512 << 20;
+		p->task.resources->reservations->memory_bytes = 100 << 20; /* room for two of each on two nodes */
 }
 
 static void roll_shape(struct sim *s)
