@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "dataplane/dp_int.h"
 #include "dataplane/netlink/netns.h"
-#include "dataplane/nft/nft.h"
 
 #define HOST_EVERY_NS (1 * NS_PER_SEC)
 #define OBSERVE_RETRY_NS (100 * NS_PER_MS)
@@ -283,7 +282,7 @@ static void *run(void *arg)
 	dp_observe(d);
 	dp_observe_ports(d);
 	d->host_at = clock_mono_ns() + HOST_EVERY_NS;
-	d->dirty = true;
+	dp_pass(d);
 	while (!stop) {
 		for (struct cmd *c; (c = pop(d, &stop)) && !stop;)
 			run_cmd(d, c);
@@ -390,6 +389,8 @@ static void release(struct dp *d)
 	for (size_t i = 0; i < d->waiting.len; i++)
 		dp_attach_free(d->waiting.data[i].attach);
 	vec_fini(&d->waiting);
+	vec_fini(&d->attached);
+	nft_close(d->nft);
 	dp_zones_fini(d);
 	plan_table_fini(&d->have);
 	desired_fini(&d->desired);
@@ -492,6 +493,9 @@ static int open_all(struct dp *d, const struct dp_config *c, struct mesh_err *er
 		rc = open_fds(d, err);
 	if (rc)
 		return rc;
+	rc = nft_open(d->name, &d->nft, err);
+	if (rc)
+		return rc;
 	d->wire.mark = d->name;
 	snprintf(d->wire.vxlan_name, sizeof(d->wire.vxlan_name), "%svx", d->name);
 	rc = dp_find_underlay(d, err);
@@ -579,7 +583,7 @@ void dp_destroy(struct dp *d)
 	int rc = reserve_apply(&d->reserved_ports, &none);
 	if (rc)
 		log_warn("cannot give reserved ports back error=%s", mesh_code_text(rc));
-	rc = nft_remove(d->name, &err);
+	rc = nft_remove(d->nft, &err);
 	if (rc)
 		log_warn("cannot remove our nftables table error=%s", mesh_err_text(&err, rc));
 	if (umount2(d->pin_dir, MNT_DETACH) < 0 && errno != EINVAL)

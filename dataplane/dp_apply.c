@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "dataplane/dp_int.h"
-#include "dataplane/nft/nft.h"
 
 #define RETRY_NS (1 * NS_PER_SEC)
 #define SAVE_DELAY_NS (1 * NS_PER_SEC)
@@ -189,29 +188,58 @@ void dp_zones_fini(struct dp *d)
 
 /* ---- netfilter ----------------------------------------------------------------------------------- */
 
+struct ips VEC(struct dp_ip);
+
+static bool ips_have(const struct dp_ip *v, size_t n, const struct dp_ip *ip)
+{
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(&v[i], ip, sizeof(*ip)) == 0)
+			return true;
+	return false;
+}
+
+static void ips_minus(const struct dp_ip *a, size_t na, const struct dp_ip *b, size_t nb, struct ips *out)
+{
+	for (size_t i = 0; i < na; i++)
+		if (!ips_have(b, nb, &a[i]))
+			vec_push(out, a[i]);
+}
+
+static int nft_change(struct dp *d, const struct ips *want, struct mesh_err *err)
+{
+	struct ips add = { 0 }, del = { 0 };
+	int rc = 0;
+	ips_minus(want->data, want->len, d->masqueraded.data, d->masqueraded.len, &add);
+	ips_minus(d->masqueraded.data, d->masqueraded.len, want->data, want->len, &del);
+	if (add.len || del.len)
+		rc = nft_update(d->nft, add.data, add.len, del.data, del.len, err);
+	vec_fini(&add);
+	vec_fini(&del);
+	return rc;
+}
+
 static void apply_nft(struct dp *d, struct str_list *problems)
 {
-	struct VEC(struct dp_ip) want = { 0 };
+	struct ips want = { 0 };
+	struct mesh_err err = { 0 };
 	MAP_FOREACH(&d->tasks, e) {
 		const struct dp_task *t = e->value;
 		if (t->way_out < t->nets.n && !t->nets.v[t->way_out].ingress)
 			vec_push(&want, t->nets.v[t->way_out].wire.ip);
 	}
-	bool same = d->nft_stands && want.len == d->masqueraded.len &&
-	            (!want.len || memcmp(want.data, d->masqueraded.data, want.len * sizeof(*want.data)) == 0);
-	struct mesh_err err = { 0 };
-	int rc = same ? 0 : nft_apply(d->name, want.data, want.len, &err);
+	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */
+	int rc = d->nft_stands ? nft_change(d, &want, &err) : -ENOENT;
+	if (rc)
+		rc = nft_apply(d->nft, want.data, want.len, &err);
+	d->nft_stands = !rc;
 	if (rc) {
-		d->nft_stands = false;
 		strs_add(problems, mesh_err_text(&err, rc));
-		vec_fini(&want);
-		return;
+		want.len = 0;
 	}
 	vec_fini(&d->masqueraded);
 	d->masqueraded.data = want.data;
 	d->masqueraded.len = want.len;
 	d->masqueraded.cap = want.cap;
-	d->nft_stands = true;
 }
 
 /* ---- the host's own connections ------------------------------------------------------------------ */
@@ -360,6 +388,9 @@ void dp_pass(struct dp *d)
 	}
 	d->retry_at = rc || !d->nft_stands ? clock_mono_ns() + RETRY_NS : 0;
 	report_applied(d, rc, &problems);
+	for (size_t i = 0; i < d->attached.len; i++)
+		dp_report_task(d, DP_ATTACHED, &d->attached.data[i], 0, "");
+	d->attached.len = 0;
 	report_degraded(d, &problems);
 	vec_fini(&in.ifaces);
 	vec_fini(&in.ports);

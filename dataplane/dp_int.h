@@ -12,6 +12,7 @@
 #include "dataplane/dns/server.h"
 #include "dataplane/dp.h"
 #include "dataplane/host.h"
+#include "dataplane/nft/nft.h"
 #include "dataplane/plan.h"
 #include "dataplane/reserve.h"
 #include "dataplane/wire.h"
@@ -82,6 +83,7 @@ struct dp {
 	struct wire wire;
 	struct ebpf *ebpf;
 	struct dns_server *dns;
+	struct nft *nft;
 	int monitor;
 	struct dp_ip self;
 	uint32_t underlay_mtu;
@@ -93,6 +95,7 @@ struct dp {
 	struct map down;  /* ids of tasks that ended here and that the manager still names */
 	struct map zones; /* network id -> struct dns_zone */
 	struct VEC(struct dp_waiting) waiting;
+	struct VEC(task_id) attached; /* wired, to be reported once the pass has put them into force */
 	struct VEC(struct dp_ip) host_addrs;
 	struct VEC(int) uplinks;
 	struct VEC(struct dp_ip) reserved; /* local addresses of tasks of before a restart */

@@ -11,6 +11,7 @@
 
 #define WAIT_NS (10 * NS_PER_SEC) /* for a network to come with a delta */
 #define NETS_MAX 64
+#define ATTACH_BATCH 8 /* wired before one pass: wiring one takes the kernel some milliseconds */
 #define OVERLAY_OVERHEAD 50
 
 void dp_attach_free(struct dp_attach *a)
@@ -260,10 +261,11 @@ static void unwire(struct dp *d, const struct dp_task *t)
 	for (size_t i = 0; i < t->nets.n; i++) {
 		if (!t->nets.v[i].wire.ifindex)
 			continue;
-		ebpf_detach_task(d->ebpf, (unsigned)t->nets.v[i].wire.ifindex);
 		vec_push(&links, t->nets.v[i].wire.ifindex);
 	}
 	int rc = kern_links_del(d->wire.k, links.data, links.len);
+	for (size_t i = 0; i < links.len; i++)
+		ebpf_detach_task(d->ebpf, (unsigned)links.data[i]);
 	if (rc)
 		log_warn("cannot delete a task's interfaces task=%s error=%s", t->id.s, mesh_code_text(rc));
 	vec_fini(&links);
@@ -330,7 +332,7 @@ static void attach_now(struct dp *d, struct dp_attach *a)
 	if (t) /* a new process under the old name: the old one is over */
 		dp_do_detach(d, &a->task, 1);
 	/* The driver must know the networks before their interfaces. */
-	if (d->dirty)
+	if (d->version_due)
 		dp_pass(d);
 	t = task_new(d, a);
 	int rc = wire_up(d, a, t, &err);
@@ -346,8 +348,10 @@ static void attach_now(struct dp *d, struct dp_attach *a)
 		for (size_t i = 0; i < t->nets.n; i++)
 			map_put(&d->desired.dirty_nets, t->nets.v[i].network.s, d);
 	}
-	dp_pass(d);
-	dp_report_task(d, DP_ATTACHED, &a->task, 0, "");
+	vec_push(&d->attached, t->id);
+	d->dirty = true;
+	if (d->attached.len >= ATTACH_BATCH)
+		dp_pass(d);
 }
 
 void dp_do_attach(struct dp *d, struct dp_attach *a, int64_t now)
@@ -412,15 +416,15 @@ void dp_do_detach(struct dp *d, const task_id *tasks, size_t n)
 		vec_push(&gone, t);
 	}
 	dp_pass(d);
-	for (size_t i = 0; i < gone.len; i++) {
-		struct dp_task *t = gone.data[i];
-		for (size_t k = 0; k < t->nets.n; k++) {
-			ebpf_detach_task(d->ebpf, (unsigned)t->nets.v[k].wire.ifindex);
-			vec_push(&links, t->nets.v[k].wire.ifindex);
-		}
-		dp_task_free(d, t);
-	}
+	for (size_t i = 0; i < gone.len; i++)
+		for (size_t k = 0; k < gone.data[i]->nets.n; k++)
+			vec_push(&links, gone.data[i]->nets.v[k].wire.ifindex);
+	/* The devices take their programs with them: detaching those first would wait for the kernel once for each. */
 	int rc = kern_links_del(d->wire.k, links.data, links.len);
+	for (size_t i = 0; i < links.len; i++)
+		ebpf_detach_task(d->ebpf, (unsigned)links.data[i]);
+	for (size_t i = 0; i < gone.len; i++)
+		dp_task_free(d, gone.data[i]);
 	for (size_t i = 0; i < n; i++)
 		dp_report_task(d, DP_DETACHED, &tasks[i], rc, rc ? "interfaces cannot be deleted" : "");
 	vec_fini(&gone);
@@ -463,11 +467,12 @@ void dp_do_attach_done(struct dp *d)
 		const struct kern_link *l = &links.data[i];
 		if (!wire_is_veth(&d->wire, l) || is_wired(d, l->ifindex) || is_waited_for(d, l->name))
 			continue;
-		ebpf_detach_task(d->ebpf, (unsigned)l->ifindex);
 		vec_push(&doomed, l->ifindex);
 	}
 	if (!rc)
 		rc = kern_links_del(d->wire.k, doomed.data, doomed.len);
+	for (size_t i = 0; i < doomed.len; i++)
+		ebpf_detach_task(d->ebpf, (unsigned)doomed.data[i]);
 	if (rc)
 		log_warn("cannot remove interfaces of tasks that are gone error=%s", mesh_code_text(rc));
 	vec_fini(&links);

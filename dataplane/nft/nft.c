@@ -89,7 +89,7 @@ static void put_set(struct batch *b)
 	mnl_nlmsg_batch_next(b->b);
 }
 
-static void put_elems(struct batch *b, const struct dp_ip *ips, size_t n)
+static void put_some_elems(struct batch *b, int type, const struct dp_ip *ips, size_t n)
 {
 	struct nftnl_set *s = set_alloc(b);
 	size_t added = 0;
@@ -102,10 +102,16 @@ static void put_elems(struct batch *b, const struct dp_ip *ips, size_t n)
 		added++;
 	}
 	if (added) {
-		nftnl_set_elems_nlmsg_build_payload(message(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE), s);
+		nftnl_set_elems_nlmsg_build_payload(message(b, type, type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0), s);
 		mnl_nlmsg_batch_next(b->b);
 	}
 	nftnl_set_free(s);
+}
+
+static void put_elems(struct batch *b, int type, const struct dp_ip *ips, size_t n)
+{
+	for (size_t i = 0; i < n; i += ELEMS_PER_MESSAGE)
+		put_some_elems(b, type, ips + i, n - i < ELEMS_PER_MESSAGE ? n - i : ELEMS_PER_MESSAGE);
 }
 
 /* ---- expressions --------------------------------------------------------------------------------- */
@@ -214,7 +220,7 @@ static void put_shield(struct batch *b)
 /* ---- the transaction ----------------------------------------------------------------------------- */
 
 /* Reads acknowledgements until that of the last message, or the first error. */
-static int read_acks(struct mnl_socket *nl, uint32_t last)
+static int read_acks(struct mnl_socket *nl, uint32_t first, uint32_t last)
 {
 	char buf[16384] __attribute__((aligned(8)));
 	for (;;) {
@@ -223,7 +229,7 @@ static int read_acks(struct mnl_socket *nl, uint32_t last)
 			return errno == EAGAIN ? -ETIMEDOUT : -errno;
 		int left = (int)n;
 		for (const struct nlmsghdr *h = (void *)buf; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
-			if (h->nlmsg_type != NLMSG_ERROR)
+			if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_seq <= first || h->nlmsg_seq > last + 1)
 				continue;
 			const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
 			if (e->error)
@@ -234,45 +240,73 @@ static int read_acks(struct mnl_socket *nl, uint32_t last)
 	}
 }
 
-static int transact(const void *p, size_t n, uint32_t last)
+struct nft {
+	char *mark;
+	struct mnl_socket *nl;
+};
+
+int nft_open(const char *mark, struct nft **out, struct mesh_err *err)
 {
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-	if (!nl)
-		return -errno;
-	int rc = 0, fd = mnl_socket_get_fd(nl), size = (int)n + (1 << 16);
 	struct timeval tv = { .tv_sec = 5 };
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)); /* the default does for few tasks */
-	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(nl, p, n) < 0)
-		rc = -errno;
-	if (!rc)
-		rc = read_acks(nl, last);
-	mnl_socket_close(nl);
-	return rc;
+	if (!nl)
+		return mesh_fail(err, -errno, "nftables socket");
+	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) < 0) {
+		int code = -errno;
+		mnl_socket_close(nl);
+		return mesh_fail(err, code, "nftables socket");
+	}
+	*out = XNEW(struct nft);
+	(*out)->mark = xstrdup(mark);
+	(*out)->nl = nl;
+	return 0;
 }
 
-typedef void (*fill_fn)(struct batch *b, const struct dp_ip *tasks, size_t n);
-
-static int run(const char *mark, fill_fn fill, const struct dp_ip *tasks, size_t n)
+void nft_close(struct nft *n)
 {
+	if (!n)
+		return;
+	mnl_socket_close(n->nl);
+	free(n->mark);
+	free(n);
+}
+
+/* What a transaction is about. */
+struct change {
+	const struct dp_ip *add, *del;
+	size_t n_add, n_del;
+};
+typedef void (*fill_fn)(struct batch *b, const struct change *c);
+
+static int transact(struct nft *n, fill_fn fill, const struct change *c)
+{
+	static uint32_t seq; /* never used twice on a socket, so that late answers of a timed out one are told apart */
 	/* mnl's batch wants room for one message beyond the limit. */
-	size_t limit = 16384 + n * 64;
+	size_t limit = 16384 + (c->n_add + c->n_del) * 64;
 	CLEAN_FREE char *buf = xcalloc(2, limit);
-	struct batch b = { .mark = mark, .b = mnl_nlmsg_batch_start(buf, limit) };
+	struct batch b = { .mark = n->mark, .b = mnl_nlmsg_batch_start(buf, limit), .seq = seq };
 	if (!b.b)
 		return -ENOMEM;
 	nftnl_batch_begin(mnl_nlmsg_batch_current(b.b), ++b.seq);
 	mnl_nlmsg_batch_next(b.b);
-	fill(&b, tasks, n);
-	uint32_t last = b.seq;
+	fill(&b, c);
+	uint32_t first = seq, last = b.seq;
 	nftnl_batch_end(mnl_nlmsg_batch_current(b.b), ++b.seq);
 	mnl_nlmsg_batch_next(b.b);
-	int rc = transact(mnl_nlmsg_batch_head(b.b), mnl_nlmsg_batch_size(b.b), last);
+	seq = b.seq;
+	int rc = 0, room = (int)mnl_nlmsg_batch_size(b.b) + (1 << 16);
+	/* Forced, as the default does for few tasks only. */
+	(void)setsockopt(mnl_socket_get_fd(n->nl), SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	if (mnl_socket_sendto(n->nl, mnl_nlmsg_batch_head(b.b), mnl_nlmsg_batch_size(b.b)) < 0)
+		rc = -errno;
+	if (!rc && last > first + 1)
+		rc = read_acks(n->nl, first, last);
 	mnl_nlmsg_batch_stop(b.b);
 	return rc;
 }
 
-static void fill_table(struct batch *b, const struct dp_ip *tasks, size_t n)
+static void fill_table(struct batch *b, const struct change *c)
 {
 	/* Deleting what may not exist fails, so it is made to exist first. */
 	put_table(b, NFT_MSG_NEWTABLE);
@@ -281,28 +315,42 @@ static void fill_table(struct batch *b, const struct dp_ip *tasks, size_t n)
 	put_set(b);
 	put_chain(b, "postrouting", "nat", NF_INET_POST_ROUTING, PRIO_SRCNAT);
 	put_chain(b, "forward", "filter", NF_INET_FORWARD, PRIO_BEFORE_FILTER);
-	for (size_t i = 0; i < n; i += ELEMS_PER_MESSAGE)
-		put_elems(b, tasks + i, n - i < ELEMS_PER_MESSAGE ? n - i : ELEMS_PER_MESSAGE);
+	put_elems(b, NFT_MSG_NEWSETELEM, c->add, c->n_add);
 	put_masquerade(b);
 	put_shield(b);
 }
 
-static void fill_remove(struct batch *b, const struct dp_ip *tasks, size_t n)
+static void fill_update(struct batch *b, const struct change *c)
 {
-	(void)tasks;
-	(void)n;
+	put_elems(b, NFT_MSG_DELSETELEM, c->del, c->n_del);
+	put_elems(b, NFT_MSG_NEWSETELEM, c->add, c->n_add);
+}
+
+static void fill_remove(struct batch *b, const struct change *c)
+{
+	(void)c;
 	put_table(b, NFT_MSG_NEWTABLE);
 	put_table(b, NFT_MSG_DELTABLE);
 }
 
-int nft_apply(const char *mark, const struct dp_ip *tasks, size_t n, struct mesh_err *err)
+static int run(struct nft *n, fill_fn fill, const struct change *c, struct mesh_err *err)
 {
-	int rc = run(mark, fill_table, tasks, n);
-	return rc ? mesh_fail(err, rc, "nftables table ip %s", mark) : 0;
+	int rc = transact(n, fill, c);
+	return rc ? mesh_fail(err, rc, "nftables table ip %s", n->mark) : 0;
 }
 
-int nft_remove(const char *mark, struct mesh_err *err)
+int nft_apply(struct nft *n, const struct dp_ip *tasks, size_t count, struct mesh_err *err)
 {
-	int rc = run(mark, fill_remove, NULL, 0);
-	return rc ? mesh_fail(err, rc, "nftables table ip %s", mark) : 0;
+	return run(n, fill_table, &(struct change){ .add = tasks, .n_add = count }, err);
+}
+
+int nft_update(struct nft *n, const struct dp_ip *add, size_t n_add, const struct dp_ip *del, size_t n_del,
+               struct mesh_err *err)
+{
+	return run(n, fill_update, &(struct change){ .add = add, .n_add = n_add, .del = del, .n_del = n_del }, err);
+}
+
+int nft_remove(struct nft *n, struct mesh_err *err)
+{
+	return run(n, fill_remove, &(struct change){ 0 }, err);
 }

@@ -11,9 +11,19 @@
 
 #include "dataplane/state.h"
 
+struct nft;
+
+/* Keeps one socket: closing one waits until the kernel has freed what earlier transactions replaced (20 ms). */
+int nft_open(const char *mark, struct nft **out, struct mesh_err *err) MESH_MUST_CHECK;
+/* The table stays. NULL is fine. */
+void nft_close(struct nft *n);
+
 /* Replaces the table. tasks: addresses of this node's tasks that have a way out (IPv4; others are skipped). */
-int nft_apply(const char *mark, const struct dp_ip *tasks, size_t n, struct mesh_err *err) MESH_MUST_CHECK;
+int nft_apply(struct nft *n, const struct dp_ip *tasks, size_t count, struct mesh_err *err) MESH_MUST_CHECK;
+/* Changes only the addresses; the table stands as nft_apply made it. */
+int nft_update(struct nft *n, const struct dp_ip *add, size_t n_add, const struct dp_ip *del, size_t n_del,
+               struct mesh_err *err) MESH_MUST_CHECK;
 /* A table that is not there is fine. */
-int nft_remove(const char *mark, struct mesh_err *err) MESH_MUST_CHECK;
+int nft_remove(struct nft *n, struct mesh_err *err) MESH_MUST_CHECK;
 
 #endif
