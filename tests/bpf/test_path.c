@@ -639,6 +639,110 @@ static void overlay(void **state)
 	close(srv[1]);
 }
 
+static void check_peer(int fd, const char *addr, uint16_t port)
+{
+	struct sockaddr_in want = sin_of(addr, port), got;
+	socklen_t len = sizeof(got);
+
+	assert_int_equal(getpeername(fd, (struct sockaddr *)&got, &len), 0);
+	assert_int_equal(got.sin_addr.s_addr, want.sin_addr.s_addr);
+	assert_int_equal(got.sin_port, want.sin_port);
+}
+
+/* The socket hooks: datagrams keep to one backend, and what the task sees is always the VIP. */
+static void socket_hooks(void **state)
+{
+	int srv[2] = { server(T1, SOCK_DGRAM, 80), server(T2, SOCK_DGRAM, 80) };
+	int tcp[2] = { server(T1, SOCK_STREAM, 80), server(T2, SOCK_STREAM, 80) };
+	struct sockaddr_in vip = sin_of("10.0.1.2", 80), peer;
+	socklen_t len = sizeof(peer);
+	char b[8];
+
+	(void)state;
+	move_to(nodes[0].cgroup);
+	int fd = socket_in(T1, SOCK_DGRAM), first = -1;
+	for (int i = 0; i < 12; i++) {
+		struct pollfd p[2] = { { .fd = srv[0], .events = POLLIN }, { .fd = srv[1], .events = POLLIN } };
+		assert_int_equal(sendto(fd, "ping", 4, 0, (struct sockaddr *)&vip, sizeof(vip)), 4);
+		assert_true(poll(p, 2, 2000) > 0);
+		int w = p[0].revents ? 0 : 1;
+		first = first < 0 ? w : first;
+		assert_int_equal(w, first);
+		len = sizeof(peer);
+		assert_int_equal(recvfrom(srv[w], b, sizeof(b), 0, (struct sockaddr *)&peer, &len), 4);
+		assert_int_equal(sendto(srv[w], "pong", 4, 0, (struct sockaddr *)&peer, sizeof(peer)), 4);
+		assert_true(readable(fd, 2000));
+		len = sizeof(peer);
+		assert_int_equal(recvfrom(fd, b, sizeof(b), 0, (struct sockaddr *)&peer, &len), 4);
+		assert_int_equal(peer.sin_addr.s_addr, vip.sin_addr.s_addr);
+		assert_int_equal(peer.sin_port, vip.sin_port);
+	}
+	assert_int_equal(connect(fd, (struct sockaddr *)&vip, sizeof(vip)), 0);
+	check_peer(fd, "10.0.1.2", 80);
+	close(fd);
+	fd = dial(T1, NULL, 0, "10.0.1.2", 80);
+	assert_true(fd >= 0);
+	check_peer(fd, "10.0.1.2", 80);
+	close(fd);
+	/* IPv6 sockets that speak IPv4. */
+	struct sockaddr_in6 mapped = { .sin6_family = AF_INET6, .sin6_port = htons(80) };
+	assert_int_equal(inet_pton(AF_INET6, "::ffff:10.0.1.2", &mapped.sin6_addr), 1);
+	fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0) {
+		assert_int_equal(connect(fd, (struct sockaddr *)&mapped, sizeof(mapped)), 0);
+		close(fd);
+	}
+	move_to(cgroup2());
+	for (int k = 0; k < 2; k++) {
+		close(srv[k]);
+		close(tcp[k]);
+	}
+}
+
+static void set_states(enum dp_backend_state s1, enum dp_backend_state s2)
+{
+	states[0] = s1;
+	states[1] = s2;
+	for (int k = 0; k < 2; k++) {
+		enter(nodes[k].ns);
+		set_all(&nodes[k]);
+	}
+}
+
+/* Nobody serves: a task hears so at once. */
+static void refused(void **state)
+{
+	(void)state;
+	set_states(DP_DRAINING, DP_STARTING);
+	move_to(nodes[0].cgroup);
+	struct sockaddr_in vip = sin_of("10.0.1.2", 80);
+	int fd = socket_in(T1, SOCK_STREAM);
+	int rc = connect(fd, (struct sockaddr *)&vip, sizeof(vip)), why = errno;
+	move_to(cgroup2());
+	close(fd);
+	set_states(DP_SERVING, DP_SERVING);
+	assert_int_equal(rc, -1);
+	assert_int_equal(why, ECONNREFUSED);
+}
+
+/* n1 has heard that its task drains, n2 has not: what n2 still sends there is passed on, and nobody notices. */
+static void second_chance(void **state)
+{
+	int srv[2] = { server(T1, SOCK_STREAM, 80), server(T2, SOCK_STREAM, 80) };
+	int hits[2] = {};
+
+	(void)state;
+	states[0] = DP_DRAINING;
+	enter(nodes[0].ns);
+	set_all(&nodes[0]);
+	for (int i = 0; i < 20; i++)
+		check_exchange(srv, CLIENT, "172.31.9.12", 8080, "172.31.9.100", hits);
+	assert_int_equal(hits[0], 0);
+	set_states(DP_SERVING, DP_SERVING);
+	close(srv[0]);
+	close(srv[1]);
+}
+
 /* Everything open stays open while one backend drains and the daemon restarts. */
 static void drain_and_restart(void **state)
 {
@@ -691,9 +795,10 @@ static void drain_and_restart(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(published_port), cmocka_unit_test(bulk),      cmocka_unit_test(from_the_host),
-		cmocka_unit_test(from_a_task),    cmocka_unit_test(host_mode), cmocka_unit_test(colliding_ports),
-		cmocka_unit_test(udp_both_ways),  cmocka_unit_test(overlay),   cmocka_unit_test(drain_and_restart),
+		cmocka_unit_test(published_port), cmocka_unit_test(bulk),          cmocka_unit_test(from_the_host),
+		cmocka_unit_test(from_a_task),    cmocka_unit_test(host_mode),     cmocka_unit_test(colliding_ports),
+		cmocka_unit_test(udp_both_ways),  cmocka_unit_test(overlay),       cmocka_unit_test(socket_hooks),
+		cmocka_unit_test(refused),        cmocka_unit_test(second_chance), cmocka_unit_test(drain_and_restart),
 	};
 	int failed;
 

@@ -334,19 +334,26 @@ static void make_devices(void)
 	}
 }
 
+static void open_node(const char *pin)
+{
+	struct ebpf_config c = {
+		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .test_tunnel = true
+	};
+
+	OK(ebpf_open(&c, &e, &err));
+}
+
+static void set_network(uint32_t vni, const char *subnet, const char *gateway, bool ingress)
+{
+	struct ebpf_network n = {
+		.vni = vni, .subnet = ip_of(subnet), .prefix = 24, .gateway = ip_of(gateway), .ingress = ingress
+	};
+
+	OK(ebpf_set_network(e, &n, &err));
+}
+
 static int setup(void **state)
 {
-	struct ebpf_network in = { .vni = INGRESS_VNI,
-		                   .subnet = ip_of("10.0.0.0"),
-		                   .prefix = 24,
-		                   .gateway = ip_of("10.0.0.1"),
-		                   .ingress = true };
-	struct ebpf_network ov = {
-		.vni = VNI, .subnet = ip_of("10.0.1.0"), .prefix = 24, .gateway = ip_of("10.0.1.1")
-	};
-	struct ebpf_network other = {
-		.vni = 4098, .subnet = ip_of("10.0.2.0"), .prefix = 24, .gateway = ip_of("10.0.2.1")
-	};
 	struct ebpf_port host = { .proto = TCP,
 		                  .published = 9090,
 		                  .target = 81,
@@ -362,16 +369,13 @@ static int setup(void **state)
 	assert_int_equal(mount("bpf", bpffs, "bpf", 0, NULL), 0);
 	char pin[96];
 	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
-	struct ebpf_config c = {
-		.pin_dir = pin, .self = n1, .vxlan_ifindex = devs[VX], .flows_max = 1024, .test_tunnel = true
-	};
-	OK(ebpf_open(&c, &e, &err));
+	open_node(pin);
 	OK(ebpf_set_host_addr(e, &n1, &err));
 	OK(ebpf_set_node(e, &n1, &err));
 	OK(ebpf_set_node(e, &n2, &err));
-	OK(ebpf_set_network(e, &in, &err));
-	OK(ebpf_set_network(e, &ov, &err));
-	OK(ebpf_set_network(e, &other, &err));
+	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);
+	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
+	set_network(4098, "10.0.2.0", "10.0.2.1", false);
 	attach(H0, VNI, "10.0.1.11", 7, false);
 	attach(H1, INGRESS_VNI, "10.0.0.11", 7, false);
 	attach(H2, VNI, "10.0.1.13", 8, true);
@@ -1305,14 +1309,131 @@ static void flow_count_follows_tcp(void **state)
 	assert_int_equal(st.packets_out - out, 3);
 }
 
+/* After a restart what is not wanted any more goes, and what is wanted was never away. */
+static void restart_sweeps(void **state)
+{
+	static const struct row kept[] = {
+		{ "a flow of before",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(8081), .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT,
+		  EVENT(FLOW_NEW) },
+	};
+	static const struct row after[] = {
+		{ "is known after",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(8081), .proto = TCP, .tcp = ACK },
+		  TC_ACT_REDIRECT,
+		  .out = { .dmac = T1_MAC,
+		           .src = CLIENT,
+		           .dst = "10.0.0.11",
+		           .sport = 5000,
+		           .dport = 80,
+		           .proto = TCP,
+		           .ttl = 63 } },
+		{ "a port that was not set again",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(8082), .proto = TCP, .tcp = SYN },
+		  TC_ACT_UNSPEC },
+		{ "a network that was not set again",
+		  PROG_TASK,
+		  H0,
+		  { T("10.0.2.5"), .proto = TCP, .tcp = SYN },
+		  TC_ACT_OK },
+	};
+	char pin[96];
+	struct ebpf_stats st;
+
+	(void)state;
+	RUN(kept);
+	uint64_t table = e->services[lb_service_index(e, 21)].cur;
+	ebpf_close(e);
+	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
+	open_node(pin);
+	assert_int_equal(e->services[lb_service_index(e, 21)].cur, table);
+	run_row(&after[0]);
+	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);
+	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
+	attach(H0, VNI, "10.0.1.11", 7, false);
+	attach(H1, INGRESS_VNI, "10.0.0.11", 7, false);
+	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2);
+	OK(ebpf_set_host_addr(e, &n1, &err));
+	OK(ebpf_set_node(e, &n2, &err));
+	set_endpoint(INGRESS_VNI, "10.0.0.11", NULL);
+	set_backend(21, INGRESS_VNI, "10.0.0.11", NULL, DP_SERVING);
+	set_port(8081, 21, false);
+	ebpf_sweep(e);
+	/* The same set again is the same table, untouched. */
+	assert_int_equal(e->services[lb_service_index(e, 21)].cur, table);
+	assert_int_equal(ebpf_service_stats(e, 22, NULL, &st), MESH_E_NOT_FOUND);
+	for (size_t i = 0; i < ARRAY_SIZE(after); i++)
+		run_row(&after[i]);
+}
+
+/* Beyond what only waits for its last readers. */
+static size_t chunks_in_use(void)
+{
+	size_t used = 0;
+
+	for (uint32_t i = 0; i < e->n_chunks; i++)
+		used += e->chunk_used[i];
+	for (size_t i = 0; i < e->limbo.len; i++)
+		used -= e->limbo.data[i].count;
+	return used;
+}
+
+/* Many sets, many changes: tables and slots are given back. */
+static void nothing_leaks(void **state)
+{
+	size_t before = chunks_in_use();
+
+	(void)state;
+	for (int round = 0; round < 200; round++) {
+		struct ebpf_backend b[40];
+		struct ebpf_service s = { .key = 99, .vni = VNI, .backends = b };
+		for (int i = 0; i < 40; i++) {
+			char ip[20];
+			snprintf(ip, sizeof(ip), "10.0.1.%d", 20 + (round * 3 + i) % 200);
+			b[i] = (struct ebpf_backend){ .ip = ip_of(ip), .node = ip_of(N2), .state = DP_SERVING };
+		}
+		s.n = 20 + round % 20;
+		OK(ebpf_set_service(e, &s, &err));
+	}
+	ebpf_del_service(e, 99);
+	assert_int_equal(chunks_in_use(), before);
+	/* A slot waits for its readers as GONE or is free: none is lost. */
+	size_t gone = 0, waiting = 0;
+	for (uint32_t i = 1; i < e->n_backends; i++)
+		gone += e->backends[i].state == BACKEND_GONE;
+	for (size_t i = 0; i < e->limbo.len; i++)
+		waiting += e->limbo.data[i].count == 0;
+	assert_int_equal(gone, waiting);
+}
+
+static void metrics(void **state)
+{
+	struct buf b = {};
+
+	(void)state;
+	ebpf_metrics(e, &b);
+	assert_non_null(strstr(buf_str(&b), "mesh_dropped_packets_total{reason=\"spoof\"} "));
+	assert_non_null(strstr(buf_str(&b), "mesh_dataplane_events_total{event=\"second_chance\"} "));
+	assert_non_null(strstr(buf_str(&b), "\nmesh_flows "));
+	buf_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(uplink),    cmocka_unit_test(answers),
-		cmocka_unit_test(loopback),  cmocka_unit_test(tunnel),
-		cmocka_unit_test(task),      cmocka_unit_test(arp),
-		cmocka_unit_test(drain),     cmocka_unit_test(flow_count_follows_tcp),
-		cmocka_unit_test(cut_short),
+		cmocka_unit_test(uplink),        cmocka_unit_test(answers),
+		cmocka_unit_test(loopback),      cmocka_unit_test(tunnel),
+		cmocka_unit_test(task),          cmocka_unit_test(arp),
+		cmocka_unit_test(drain),         cmocka_unit_test(flow_count_follows_tcp),
+		cmocka_unit_test(cut_short),     cmocka_unit_test(metrics),
+		cmocka_unit_test(nothing_leaks), cmocka_unit_test(restart_sweeps),
 	};
 
 	if (geteuid() != 0) {
