@@ -118,12 +118,12 @@ static int build_create(struct req *r, struct store_tx *tx, struct mesh_err *err
 	struct pending *p = r->data;
 	if (p->unnamed)
 		service_spec_name(&p->spec, r->store, r->api->ops->rng(r->api->arg));
+	if (p->spec.name && store_by_name(r->store, STORE_SERVICE, p->spec.name))
+		return api_rpc_fail(err, MESH_E_CONFLICT, "AlreadyExists",
+		                    "name conflicts with an existing object: service %s already exists", p->spec.name);
 	int rc = check_all(r, &p->spec, NULL, "", err);
 	if (rc)
 		return rc;
-	if (store_by_name(r->store, STORE_SERVICE, p->spec.name))
-		return api_rpc_fail(err, MESH_E_CONFLICT, "AlreadyExists",
-		                    "name conflicts with an existing object: service %s already exists", p->spec.name);
 	api_new_id(r->api, p->id);
 	struct md_service *sv = store_tx_create(tx, STORE_SERVICE, p->id);
 	sch_copy(&md_service_spec_schema, &sv->spec, &p->spec);
