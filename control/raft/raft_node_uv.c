@@ -117,10 +117,17 @@ static void later(struct raft_node *n, raft_propose_cb cb, void *arg, int status
 
 /* ---- outcomes ---- */
 
+/* why is a whole story already; mesh_fail would add the text of -errno codes once more. */
+static struct mesh_err because(int status, const char *why)
+{
+	struct mesh_err err = { .code = status };
+	snprintf(err.msg, sizeof(err.msg), "%s", why);
+	return err;
+}
+
 static void fail_waiting(struct raft_node *n, int status, const char *why)
 {
-	struct mesh_err err = { 0 };
-	(void)mesh_fail(&err, status, "%s", why);
+	struct mesh_err err = because(status, why);
 	for (size_t i = n->waiting_head; i < n->waiting.len; i++)
 		later(n, n->waiting.data[i].cb, n->waiting.data[i].arg, status, n->waiting.data[i].index, &err);
 	n->waiting.len = n->waiting_head = 0;
@@ -128,8 +135,7 @@ static void fail_waiting(struct raft_node *n, int status, const char *why)
 
 static void fail_everything(struct raft_node *n, int status, const char *why)
 {
-	struct mesh_err err = { 0 };
-	(void)mesh_fail(&err, status, "%s", why);
+	struct mesh_err err = because(status, why);
 	fail_waiting(n, status, why);
 	for (size_t i = 0; i < n->incoming.len; i++) {
 		later(n, n->incoming.data[i].cb, n->incoming.data[i].arg, status, 0, &err);
@@ -660,7 +666,9 @@ static int settle(struct raft_node *n, struct mesh_err *err)
 	n->opening = false;
 	if (n->fatal) {
 		int code = n->write_err.code ? n->write_err.code : -EIO;
-		return mesh_fail(err, code, "%s", mesh_err_text(&n->write_err, code));
+		if (err)
+			*err = because(code, mesh_err_text(&n->write_err, code));
+		return code;
 	}
 	return 0;
 }

@@ -312,6 +312,80 @@ static void test_one_change_at_a_time(void **state)
 	raft_free(r);
 }
 
+/* A vote for itself that is still behind another write does not make a leader. */
+static void test_own_vote_counts_when_durable(void **state)
+{
+	(void)state;
+	static const uint64_t terms[] = { 1 };
+	struct raft *r = member(3, terms, 1, 1);
+	struct raft_entry *e = raft_entry_new(2, 1, RAFT_COMMAND, "y", 1);
+	struct raft_msg m = append(1, 1, 1);
+	m.entries = &e;
+	m.n_entries = 1;
+	give(r, m, 1);
+	uint64_t first = drain(r).seq;
+	give(r, (struct raft_msg){ .type = RAFT_MSG_TIMEOUT_NOW, .from = 2, .term = 1 }, 2);
+	uint64_t second = drain(r).seq;
+	assert_true(second > first);
+	give(r, (struct raft_msg){ .type = RAFT_MSG_VOTE_REPLY, .from = 3, .term = 2, .ok = true }, 3);
+	raft_persisted(r, first, 4);
+	assert_int_equal(raft_role_of(r), RAFT_CANDIDATE);
+	raft_persisted(r, second, 5);
+	assert_int_equal(raft_role_of(r), RAFT_LEADER);
+	raft_entry_unref(e);
+	raft_free(r);
+}
+
+/* The known hole of changing one member at a time: a new leader must first commit something of its own. */
+static void test_no_change_before_the_terms_first_entry(void **state)
+{
+	(void)state;
+	static const uint64_t terms[] = { 1 };
+	struct raft *r = member(5, terms, 1, 1);
+	struct raft_msg m = append(1, 1, 1);
+	struct mesh_err err = { 0 };
+	m.commit = 1;
+	give(r, m, 1);
+	assert_int_equal(raft_commit(r), 1);
+	drain(r);
+	int64_t now = elect(r, 1);
+	assert_int_equal(raft_change(r, RAFT_REMOVE, 5, 1, &err), MESH_E_CONFLICT);
+	acks(r, 2, 2, now);
+	assert_int_equal(raft_change(r, RAFT_REMOVE, 5, 1, &err), 0);
+	raft_free(r);
+}
+
+/* A write of entries that were replaced while it ran makes nothing durable of what took their place. */
+static void test_overtaken_write_proves_nothing(void **state)
+{
+	(void)state;
+	static const uint64_t terms[] = { 1 };
+	struct raft *r = member(3, terms, 1, 1);
+	struct raft_entry *old = raft_entry_new(2, 1, RAFT_COMMAND, "y", 1),
+			  *new = raft_entry_new(2, 3, RAFT_COMMAND, "z", 1);
+	struct raft_msg m = append(1, 1, 1);
+	m.entries = &old;
+	m.n_entries = 1;
+	give(r, m, 1);
+	uint64_t first = drain(r).seq;
+	m = append(3, 1, 1);
+	m.from = 3;
+	m.entries = &new;
+	m.n_entries = 1;
+	m.commit = 2;
+	give(r, m, 2);
+	uint64_t second = drain(r).seq;
+	raft_persisted(r, first, 3);
+	assert_int_equal(raft_durable(r), 1);
+	assert_int_equal(drain(r).fx[RAFT_FX_APPLY], 0);
+	raft_persisted(r, second, 4);
+	assert_int_equal(raft_durable(r), 2);
+	assert_int_equal(drain(r).fx[RAFT_FX_APPLY], 1);
+	raft_entry_unref(old);
+	raft_entry_unref(new);
+	raft_free(r);
+}
+
 static void test_last_voter_stays(void **state)
 {
 	(void)state;
@@ -420,6 +494,9 @@ int main(void)
 		cmocka_unit_test(test_leader_without_a_quorum_gives_up),
 		cmocka_unit_test(test_conflicts_are_replaced_and_replies_say_where),
 		cmocka_unit_test(test_one_change_at_a_time),
+		cmocka_unit_test(test_own_vote_counts_when_durable),
+		cmocka_unit_test(test_no_change_before_the_terms_first_entry),
+		cmocka_unit_test(test_overtaken_write_proves_nothing),
 		cmocka_unit_test(test_last_voter_stays),
 		cmocka_unit_test(test_full_disk_forgets_what_nobody_saw),
 		cmocka_unit_test(test_message_round_trip),

@@ -357,6 +357,7 @@ static void test_full_disk(void **state)
 {
 	struct cluster *c = *state;
 	start(c, 0, true);
+	log_set_level((enum log_level)(LOG_ERROR_ + 1));
 	assert_int_equal(propose(c, 0, "a"), 0);
 	/* A record of four bytes takes forty. */
 	for (int64_t space = 0; space < 80; space += 7) {
@@ -475,6 +476,30 @@ static void test_transfer_and_removal(void **state)
 	assert_int_equal(gone.status, MESH_E_NOT_FOUND);
 }
 
+/* Every disk is full: what was proposed fails, everybody keeps trying, and they go on when there is space. */
+static void test_full_disks_of_three(void **state)
+{
+	struct cluster *c = *state;
+	three(c);
+	assert_int_equal(propose(c, 0, "a"), 0);
+	WAIT(c, same_text(c, "a"));
+	log_set_level((enum log_level)(LOG_ERROR_ + 1));
+	wal_test_space = 0;
+	assert_int_equal(propose(c, 0, "b"), -ENOSPC);
+	WAIT(c, !c->m[0].leads);
+	wal_test_space = -1;
+	WAIT(c, leader_of(c) >= 0);
+	int rc;
+	do
+		rc = leader_of(c) < 0 ? MESH_E_NO_LEADER : propose(c, (unsigned)leader_of(c), "c");
+	while (rc == MESH_E_NO_LEADER && uv_run(&c->loop, UV_RUN_ONCE));
+	assert_int_equal(rc, 0);
+	/* "b" may be in a log: its proposer was told that it failed or is unknown, and it may yet be carried out. */
+	WAIT(c, same_text(c, "abc") || same_text(c, "ac"));
+	for (unsigned i = 0; i < MEMBERS; i++)
+		assert_false(c->m[i].fatal);
+}
+
 /* More state than one chunk reaches a member that was away while the log was cut. */
 static void test_snapshot_to_a_follower(void **state)
 {
@@ -553,6 +578,7 @@ int main(void)
 		T(test_full_disk),
 		T(test_three_replicate_and_fail_over),
 		T(test_transfer_and_removal),
+		T(test_full_disks_of_three),
 		T(test_snapshot_to_a_follower),
 		T(test_reads_need_a_quorum),
 		T(test_foreign_messages_are_dropped),
