@@ -99,17 +99,27 @@ bool anet_held(const struct anet *n, uint32_t addr)
 	return n->holders[addr - n->range.base];
 }
 
+static bool rests(const struct anet *n, uint32_t addr)
+{
+	uint32_t have = n->n_resting < RESTING_MAX ? n->n_resting : RESTING_MAX;
+	for (uint32_t i = 0; i < have; i++)
+		if (n->resting[i] == addr)
+			return true;
+	return false;
+}
+
 bool anet_next(struct anet *n, uint32_t *addr)
 {
 	uint32_t size = pool_size(n);
-	for (uint32_t step = 0; step < size; step++) {
-		uint32_t i = (n->cursor + step) % size;
-		if (n->holders[i] || reserved(n, n->range.base + i))
-			continue;
-		n->cursor = (i + 1) % size;
-		*addr = n->range.base + i;
-		return true;
-	}
+	for (int tired = 0; tired < 2; tired++)
+		for (uint32_t step = 0; step < size; step++) {
+			uint32_t i = (n->cursor + step) % size;
+			if (n->holders[i] || reserved(n, n->range.base + i) || (!tired && rests(n, n->range.base + i)))
+				continue;
+			n->cursor = (i + 1) % size;
+			*addr = n->range.base + i;
+			return true;
+		}
 	return false;
 }
 
@@ -187,6 +197,10 @@ static void holder_del(struct alloc *a, struct map *m, const char *id)
 	struct aholder *h = map_del(m, id);
 	if (!h)
 		return;
+	for (size_t i = 0; i < h->places.len; i++) {
+		struct anet *n = h->places.data[i].net;
+		n->resting[n->n_resting++ % RESTING_MAX] = h->places.data[i].addr;
+	}
 	holder_release(a, h);
 	holder_free(h);
 }
@@ -310,14 +324,27 @@ void alloc_network_del(struct alloc *a, const char *id)
 	net_free(n);
 }
 
-static void take_text(const struct alloc *a, struct aholder *h, struct anet *n, const char *text)
+/* Next-fit goes on behind what the newest object got; those of one command were made at the same time. */
+static void resume_behind(struct anet *n, uint32_t addr, int64_t created_at)
+{
+	if (addr < n->range.base || addr - n->range.base >= pool_size(n))
+		return;
+	uint32_t cursor = (addr - n->range.base + 1) % pool_size(n);
+	if (created_at > n->resumed || (created_at == n->resumed && cursor > n->cursor))
+		n->cursor = cursor;
+	if (created_at > n->resumed)
+		n->resumed = created_at;
+}
+
+static void take_text(const struct alloc *a, struct aholder *h, struct anet *n, const char *text, int64_t created_at)
 {
 	uint32_t addr;
 	if (!n || !n->subnet.bits || cidr_parse_addr(text, &addr))
 		return;
-	holder_take(h, n, addr);
-	if (a->resuming && addr >= n->range.base && addr - n->range.base < pool_size(n))
-		n->cursor = (addr - n->range.base + 1) % pool_size(n);
+	if (h)
+		holder_take(h, n, addr);
+	if (a->resuming)
+		resume_behind(n, addr, created_at);
 }
 
 void alloc_resume(struct alloc *a, bool on)
@@ -330,7 +357,8 @@ void alloc_service_put(struct alloc *a, const struct md_service *s)
 	struct aholder *h = holder_of(a, &a->services, s->meta.id);
 	str_set(&h->name, s->spec.name);
 	for (size_t i = 0; i < s->endpoint.vips.n; i++)
-		take_text(a, h, map_get(&a->nets, s->endpoint.vips.v[i].network.s), s->endpoint.vips.v[i].addr);
+		take_text(a, h, map_get(&a->nets, s->endpoint.vips.v[i].network.s), s->endpoint.vips.v[i].addr,
+		          s->meta.created_at);
 	for (size_t i = 0; i < s->endpoint.ports.n; i++) {
 		const struct md_port *p = &s->endpoint.ports.v[i];
 		if (p->mode != MD_PUBLISH_HOST && p->published)
@@ -343,20 +371,26 @@ void alloc_service_del(struct alloc *a, const char *id)
 	holder_del(a, &a->services, id);
 }
 
-void alloc_task_put(struct alloc *a, const struct md_task *t)
+static void take_attachments(struct alloc *a, struct aholder *h, const struct md_task *t)
 {
-	/* What has ended holds nothing; its text stays for the history. */
-	if (md_task_ended(t) || !t->attachments.n) {
-		holder_del(a, &a->tasks, t->meta.id);
-		return;
-	}
-	struct aholder *h = holder_of(a, &a->tasks, t->meta.id);
 	for (size_t i = 0; i < t->attachments.n; i++) {
 		const struct md_attachment *at = &t->attachments.v[i];
 		struct anet *n = map_get(&a->nets, at->network.s);
 		for (size_t j = 0; j < at->addresses.n; j++)
-			take_text(a, h, n, at->addresses.v[j]);
+			take_text(a, h, n, at->addresses.v[j], t->meta.created_at);
 	}
+}
+
+void alloc_task_put(struct alloc *a, const struct md_task *t)
+{
+	/* What has ended holds nothing; its text stays for the history. */
+	if (md_task_ended(t) || !t->attachments.n) {
+		alloc_task_del(a, t->meta.id);
+		if (a->resuming)
+			take_attachments(a, NULL, t);
+		return;
+	}
+	take_attachments(a, holder_of(a, &a->tasks, t->meta.id), t);
 }
 
 void alloc_task_del(struct alloc *a, const char *id)

@@ -7,6 +7,7 @@
 #include "control/allocator/allocator.h"
 
 #define POOL_MAX 65536u
+#define RESTING_MAX 64u
 
 /* One network's addresses. */
 struct anet {
@@ -20,7 +21,11 @@ struct anet {
 	uint8_t *holders; /* per address of range: how many objects hold it */
 	size_t used;      /* addresses with a holder, gateway not counted */
 	uint32_t cursor;  /* next-fit, index into range */
-	size_t users;     /* objects holding one */
+	int64_t resumed;  /* creation of the newest object seen while resuming */
+	/* Freed last: passed over while there are others, also right after a change of leader. */
+	uint32_t resting[RESTING_MAX];
+	uint32_t n_resting;
+	size_t users; /* objects holding one */
 };
 struct aplace {
 	struct anet *net;

@@ -244,6 +244,8 @@ void brain_free(struct brain *b)
 	map_fini(&b->fresh);
 	map_fini(&b->waiting);
 	vec_fini(&b->touched);
+	map_fini(&b->touched_ids);
+	map_fini(&b->others);
 	sched_free(b->sched);
 	alloc_free(b->alloc);
 	free(b);
@@ -262,18 +264,13 @@ void brain_touch(struct brain *b, enum store_kind kind, const char *id, const ch
 	mesh_id_set(t.id, id);
 	mesh_id_set(t.service, service);
 	vec_push(&b->touched, t);
+	map_put(&b->touched_ids, id, b);
 	b->budget--;
-}
-
-/* Has this step changed it already? Then what the transaction shows is not what the store holds. */
-static bool already_touched(const struct brain *b, enum store_kind kind, const char *id)
-{
-	return store_tx_get(b->tx, kind, id) != store_get(b->s, kind, id);
 }
 
 struct md_task *brain_edit_task(struct brain *b, const char *id)
 {
-	bool again = already_touched(b, STORE_TASK, id);
+	bool again = map_has(&b->touched_ids, id);
 	struct md_task *t = store_tx_edit(b->tx, STORE_TASK, id);
 	if (!again)
 		brain_touch(b, STORE_TASK, id, t->service.s);
@@ -283,7 +280,7 @@ struct md_task *brain_edit_task(struct brain *b, const char *id)
 void brain_delete_task(struct brain *b, const char *id)
 {
 	const struct md_task *t = store_tx_get(b->tx, STORE_TASK, id);
-	if (!already_touched(b, STORE_TASK, id))
+	if (!map_has(&b->touched_ids, id))
 		brain_touch(b, STORE_TASK, id, t->service.s);
 	store_tx_delete(b->tx, STORE_TASK, id);
 	del_task(b, id);
@@ -291,7 +288,7 @@ void brain_delete_task(struct brain *b, const char *id)
 
 struct md_service *brain_edit_service(struct brain *b, const char *id)
 {
-	if (!already_touched(b, STORE_SERVICE, id))
+	if (!map_has(&b->touched_ids, id))
 		brain_touch(b, STORE_SERVICE, id, "");
 	return store_tx_edit(b->tx, STORE_SERVICE, id);
 }
@@ -364,12 +361,23 @@ static void look_at_services(struct brain *b)
 	map_fini(&dirty);
 }
 
+static void note_others(struct brain *b)
+{
+	const void *const *v;
+	size_t n = store_tx_touched(b->tx, STORE_TASK, &v);
+	map_fini(&b->others);
+	for (size_t i = 0; i < n; i++)
+		map_put(&b->others, ((const struct md_meta *)v[i])->id, (void *)v[i]);
+}
+
 int64_t brain_step(struct brain *b, struct store_tx *tx)
 {
 	b->tx = tx;
 	b->now = store_tx_now(tx);
 	b->budget = STEP_BUDGET;
 	b->touched.len = 0;
+	map_fini(&b->touched_ids);
+	note_others(b);
 	look_at_networks(b);
 	look_at_services(b);
 	brain_place(b);

@@ -104,9 +104,20 @@ static struct event next(struct sim *s)
 
 /* ---- invariants: what one change may do ---- */
 
+/* Events come one by one after the whole command was applied: the old owner's may still be to come. */
+static bool still_owns(const struct sim *s, const char *id)
+{
+	const struct md_task *t = store_get(s->w.s, STORE_TASK, id);
+	return t ? !md_task_ended(t) : store_get(s->w.s, STORE_SERVICE, id) != NULL;
+}
+
 static void own(struct sim *s, const char *what, const char *owner)
 {
 	const char *had = map_get(&s->owners, what);
+	if (had && strcmp(had, owner) && !still_owns(s, had)) {
+		free(map_del(&s->owners, what));
+		had = NULL;
+	}
 	check(s, !had || !strcmp(had, owner), "%s given to %s while %s holds it", what, owner, had);
 	if (!had)
 		map_put(&s->owners, what, xstrdup(owner));
@@ -155,7 +166,6 @@ static int64_t delay(struct sim *s)
 	return (int64_t)(1 + rnd(s, rnd(s, 10) ? 200 : 3000)) * MS;
 }
 
-/* Two passes over a command's changes: releases, then what is taken. The callback sees one at a time: remember. */
 static void on_change(void *arg, const struct store_event *ev)
 {
 	struct sim *s = arg;
@@ -454,11 +464,37 @@ static void chaos(struct sim *s)
 
 /* ---- the leader ---- */
 
+/* The dispatcher writes into the same transaction first: a task moves on, or dies. */
+static void share(struct sim *s, struct store_tx *tx)
+{
+	for (uint64_t n = rnd(s, 4); n; n--) {
+		const char *id = any(s, STORE_TASK);
+		const struct md_task *t = id ? store_tx_get(tx, STORE_TASK, id) : NULL;
+		if (!t || md_task_ended(t) || t->status.state < MD_TASK_ASSIGNED || is_cut(s, t->node.s))
+			continue;
+		int state = t->status.state, to = state < MD_TASK_READY ? MD_TASK_READY : state;
+		if (t->desired_state > MD_TASK_RUNNING)
+			to = MD_TASK_SHUTDOWN;
+		else if (s->faults && rnd(s, 10) == 0)
+			to = MD_TASK_FAILED;
+		else if (t->desired_state == MD_TASK_RUNNING && state == MD_TASK_READY)
+			to = MD_TASK_RUNNING;
+		if (to == state)
+			continue;
+		struct md_task *e = store_tx_edit(tx, STORE_TASK, id);
+		e->status.state = to;
+		e->status.timestamp = s->w.now;
+		at(s, s->w.now + delay(s), EV_TASK, id); /* reports again should this be refused */
+	}
+}
+
 static void lead(struct sim *s)
 {
 	if (s->in_flight || !(brain_pending(s->w.b) || s->w.wake <= s->w.now))
 		return;
 	struct store_tx *tx = store_tx_new(s->w.s, s->w.now);
+	if (!s->quiet)
+		share(s, tx);
 	s->w.wake = brain_step(s->w.b, tx);
 	if (store_tx_changes(tx)) {
 		buf_clear(&s->proposal);
