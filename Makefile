@@ -54,7 +54,7 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: bench-tasks all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
 .DEFAULT_GOAL := all
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
 
@@ -133,6 +133,10 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard base/*.c dataplane/*.c dataplane/dns/*.c
 fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 	$(Q)for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus-$$n; echo "== $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n tests/fuzz/corpus/$$n || exit 1; done
+
+# ---- benchmarks: each prints a table with its peers and writes JSON into build/ -----------------
+bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creations a second
+	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/tasks.py
 
 # ---- the rest ------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing

@@ -30,7 +30,7 @@ until_ok() {
 step "1. Three machines become one"
 say "Each node is a network namespace with its own daemon, cgroup and disk; they meet on an emulated switch."
 run "$ctl" lab up --name $lab --nodes 3
-address() { "$ctl" lab ls --name $lab --format json | jq -r ".[] | select(.name==\"$1\") | .address"; }
+address() { "$ctl" lab ls --name $lab --format json | jq -r "select(.name==\"$1\") | .address"; }
 N1=$(address n1) N2=$(address n2) N3=$(address n3)
 MESH_HOST="unix:///run/mesh/$lab/n1.sock"
 export MESH_HOST

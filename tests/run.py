@@ -32,6 +32,10 @@ class Tally:
 def run_c(path, tally, timeout):
     """One cmocka program; its TAP lines are the truth, a crash or a hang is a failure."""
     name = os.path.relpath(path, ROOT)
+    if not os.path.exists(path):
+        tally.add(0, 1, 0)
+        tally.failures.append(f"{name}: was not built")
+        return
     env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP")
     start = time.monotonic()
     try:
