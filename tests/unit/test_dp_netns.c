@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -22,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,8 +132,24 @@ static int keep_only(int fd)
 	return kept;
 }
 
-/* A process in a fresh network namespace that lives until we close its pipe or die. */
-static pid_t make_ns(void)
+#define SHIM_UDP 10
+#define SHIM_TCP 11
+/* As the shim of a task does: the resolver's sockets, under known numbers. */
+static int open_shim_sockets(void)
+{
+	struct kern *k;
+	struct kern_link lo;
+	int udp, tcp;
+	if (kern_open(&k, NULL) != 0 || kern_link_get(k, "lo", &lo) != 0 || kern_link_up(k, lo.ifindex, 0) != 0)
+		return -1;
+	kern_close(k);
+	if (dns_sockets_open(&udp, &tcp, NULL) != 0)
+		return -1;
+	return dup2(udp, SHIM_UDP) < 0 || dup2(tcp, SHIM_TCP) < 0 ? -1 : 0;
+}
+
+/* A process in a fresh network namespace that lives until we end it or die. */
+static pid_t make_ns(bool shim)
 {
 	int ready[2];
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
@@ -140,7 +158,7 @@ static pid_t make_ns(void)
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int tell = keep_only(ready[1]);
-		if (unshare(CLONE_NEWNET) < 0 || write(tell, "x", 1) != 1)
+		if (unshare(CLONE_NEWNET) < 0 || (shim && open_shim_sockets() < 0) || write(tell, "x", 1) != 1)
 			_exit(1);
 		close(tell);
 		for (;;)
@@ -316,7 +334,8 @@ static struct dp_attach *attach_of(unsigned task)
 	struct dp_attach *a = XNEW(struct dp_attach);
 	mesh_id_set(a->task.s, TASKS[task]);
 	a->pid = w.task[task];
-	a->dns_udp_fd = a->dns_tcp_fd = -1;
+	a->dns_udp_fd = task ? -1 : SHIM_UDP;
+	a->dns_tcp_fd = task ? -1 : SHIM_TCP;
 	struct dp_attach_net *n = LIST_ADD(&a->nets);
 	mesh_id_set(n->network.s, NET_ING);
 	n->addr = xasprintf("10.77.0.%u/24", 11 + task);
@@ -480,6 +499,25 @@ static void expect_dns(unsigned task, const char *name, uint16_t type, bool tcp,
 	int rc = in_ns(w.task[task], check_dns, &c);
 	if (rc)
 		fail_msg("%s type %u over %s: %d", name, type, tcp ? "tcp" : "udp", rc);
+}
+
+/* Asks in the background; returns when the question waits in the shim's socket. */
+static pid_t ask_later(unsigned task, const char *name, const char *ips)
+{
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct dns_check c = { .q = { .name = name, .type = DNS_A }, .ips = ips };
+		int ns = netns_open(w.task[task], NULL);
+		_exit(setns(ns, CLONE_NEWNET) < 0 ? 9 : check_dns(&c));
+	}
+	int pidfd = (int)syscall(SYS_pidfd_open, w.task[task], 0);
+	int fd = (int)syscall(SYS_pidfd_getfd, pidfd, SHIM_UDP, 0);
+	struct pollfd p = { fd, POLLIN, 0 };
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	close(fd);
+	close(pidfd);
+	return pid;
 }
 
 /* A child in the task's namespace that listens on port 80, and answers with the peer's address for every one. */
@@ -746,8 +784,9 @@ static void test_restart_adopts(void **state)
 	dp_submit(w.dp, d);
 	(void)wait_report(DP_APPLIED, NULL, w.version);
 	dp_close(w.dp);
-	/* Nobody is at home, and traffic goes on. */
+	/* Nobody is at home, and traffic goes on; a question waits in the shim's socket. */
 	expect_dial(w.client, NODE, 8080, CLIENT);
+	pid_t asker = ask_later(0, "web", "10.77.1.2");
 	open_or_fail();
 	expect_dial(w.client, NODE, 8080, CLIENT);
 	forget_reports();
@@ -757,6 +796,9 @@ static void test_restart_adopts(void **state)
 	dp_attach_done(w.dp);
 	assert_int_equal(own_links(true, &after), 4);
 	assert_int_equal(before, after);
+	int status;
+	assert_int_equal(waitpid(asker, &status, 0), asker);
+	assert_int_equal(status, 0);
 	expect_dns(0, "tasks.web", DNS_A, false, 0, "10.77.1.11 10.77.1.12");
 	expect_dial(w.client, NODE, 8080, CLIENT);
 	dp_submit(w.dp, whole_state());
@@ -776,7 +818,7 @@ static void test_crashed_task_is_swept(void **state)
 	dp_submit(w.dp, delta_new(false));
 	(void)wait_report(DP_APPLIED, NULL, w.version);
 	assert_int_equal(own_links(true, NULL), 2);
-	w.task[1] = make_ns();
+	w.task[1] = make_ns(false);
 	attach_ok(attach_of(1));
 	assert_int_equal(own_links(true, NULL), 4);
 }
@@ -784,7 +826,7 @@ static void test_crashed_task_is_swept(void **state)
 static void test_local_network(void **state)
 {
 	(void)state;
-	pid_t pid = make_ns();
+	pid_t pid = make_ns(false);
 	struct dp_attach *a = XNEW(struct dp_attach);
 	mesh_id_set(a->task.s, "alonealonealonealonealone");
 	a->pid = pid;
@@ -889,9 +931,9 @@ static int setup(void **state)
 	const char *root =
 		access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
 	snprintf(w.cgroup, sizeof(w.cgroup), "%s/mesh-dp-%d", root, (int)getpid());
-	w.client = make_ns();
-	w.task[0] = make_ns();
-	w.task[1] = make_ns();
+	w.client = make_ns(false);
+	w.task[0] = make_ns(true);
+	w.task[1] = make_ns(false);
 	make_uplink();
 	return 0;
 }
