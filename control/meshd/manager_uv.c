@@ -184,10 +184,20 @@ static void on_store(void *arg, const struct store_event *ev)
 
 /* ---- what Raft asks ---- */
 
+static void on_fatal(void *arg, const struct mesh_err *err)
+{
+	(void)arg;
+	log_error("the manager's log failed; stopping, nothing acknowledged is lost reason=\"%s\"",
+	          mesh_err_text(err, -EIO));
+	_exit(1);
+}
+
 static int on_apply(void *arg, uint64_t index, const void *p, size_t n, struct mesh_err *err)
 {
 	struct manager *mgr = arg;
 	int rc = store_apply(mgr->store, index, p, n, err);
+	if (rc == MESH_E_CORRUPT)
+		on_fatal(mgr, err); /* the log or this program is broken: going on would make it worse */
 	kick(mgr);
 	return rc;
 }
@@ -201,7 +211,7 @@ static void on_snapshot(void *arg, struct buf *out)
 static int on_restore(void *arg, const void *p, size_t n, struct mesh_err *err)
 {
 	struct manager *mgr = arg;
-	return store_snapshot_decode(mgr->store, p, n, err);
+	return store_snapshot_restore(mgr->store, p, n, err);
 }
 
 static int64_t heartbeat_period(const struct manager *mgr)
@@ -235,14 +245,6 @@ static void on_raft_send(void *arg, uint64_t to, const void *p, size_t n)
 {
 	(void)arg, (void)p, (void)n;
 	log_debug("no route to raft member=%llu", (unsigned long long)to);
-}
-
-static void on_fatal(void *arg, const struct mesh_err *err)
-{
-	(void)arg;
-	log_error("the manager's disk failed; stopping, nothing acknowledged is lost reason=\"%s\"",
-	          mesh_err_text(err, -EIO));
-	_exit(1);
 }
 
 /* ---- commits of the API ---- */
