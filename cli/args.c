@@ -50,8 +50,11 @@ static int unknown_command(struct cli *c, const struct command *at, const char *
 			names[n++] = (*s)->name;
 	const char *near = suggest(word, names, n);
 	if (near)
-		return usage_fail(c, err, "'%s' is not a %s command. Did you mean '%s'?", word, c->path, near);
-	return usage_fail(c, err, "'%s' is not a %s command.", word, c->path);
+		(void)usage_fail(c, err, "'%s' is not a %s command. Did you mean '%s'?", word, c->path, near);
+	else
+		(void)usage_fail(c, err, "'%s' is not a %s command.", word, c->path);
+	err->code = MESH_E_INVALID; /* docker: 1 for a wrong command, 125 for a wrong flag */
+	return MESH_E_INVALID;
 }
 
 static ssize_t flag_index(const struct command *cmd, const char *name, size_t len)

@@ -130,7 +130,7 @@ static int run_ps(struct cli *c, struct mesh_err *err)
 	struct list_view view = ps_view;
 	if (flag_bool(c, "size"))
 		view.table = "table "
-		             "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t"
+			     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t"
 			     "{{.Size}}";
 	return list_print(&view, rows, flag_str(c, "format"), flag_bool(c, "quiet"), err);
 }
@@ -343,7 +343,7 @@ static int run_top(struct cli *c, struct mesh_err *err)
 		buf_puts(&cells, "\n");
 	}
 	struct buf out = { 0 };
-	table_format(buf_str(&cells), &out);
+	table_format_min(buf_str(&cells), 20, &out);
 	fwrite(out.data, 1, out.len, stdout);
 	buf_fini(&out);
 	buf_fini(&cells);

@@ -88,6 +88,20 @@ static void add_row(json_t *rows, const json_t *img, const char *ref, bool no_tr
 	                                "Size", size, "Containers", ji(img, "Containers") < 0 ? "N/A" : containers));
 }
 
+static bool tagged(const json_t *img, const char *repo, size_t n)
+{
+	json_t *t;
+	size_t i;
+
+	json_array_foreach(jo(img, "RepoTags"), i, t)
+	{
+		const char *s = json_string_value(t) ?: "";
+		if (!strncmp(s, repo, n) && s[n] == ':')
+			return true;
+	}
+	return false;
+}
+
 static int run_ls(struct cli *c, struct mesh_err *err)
 {
 	struct str_list filters = { 0 };
@@ -117,6 +131,16 @@ static int run_ls(struct cli *c, struct mesh_err *err)
 		{
 			add_row(rows, img, json_string_value(tag) ?: "<none>", flag_bool(c, "no-trunc"));
 			any = true;
+		}
+		/* a repository known by its digest alone */
+		json_array_foreach(jo(img, "RepoDigests"), k, tag)
+		{
+			const char *ref = json_string_value(tag) ?: "";
+			if (!tagged(img, ref, strcspn(ref, "@")) && strncmp(ref, "<none>", 6)) {
+				CLEAN_FREE char *repo = xasprintf("%.*s:<none>", (int)strcspn(ref, "@"), ref);
+				add_row(rows, img, repo, flag_bool(c, "no-trunc"));
+				any = true;
+			}
 		}
 		if (!any)
 			add_row(rows, img, "<none>:<none>", flag_bool(c, "no-trunc"));

@@ -214,6 +214,8 @@ static int run_prune(struct cli *c, struct mesh_err *err)
 	if (json_array_size(jo(answer, "NetworksDeleted")))
 		printf("Deleted Networks:\n");
 	json_array_foreach(jo(answer, "NetworksDeleted"), i, v) printf("%s\n", json_string_value(v));
+	if (json_array_size(jo(answer, "NetworksDeleted")))
+		printf("\n");
 	return 0;
 }
 

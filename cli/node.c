@@ -82,15 +82,15 @@ static int run_ls(struct cli *c, struct mesh_err *err)
 		CLEAN_FREE char *availability = capitalised(js(n, "Spec.Availability"));
 		const char *root = js(info, "Swarm.Cluster.TLSInfo.TrustRoot"),
 			   *own = js(n, "Description.TLSInfo.TrustRoot");
-		json_array_append_new(
-			rows, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "ID", js(n, "ID"), "Hostname",
-		                        js(n, "Description.Hostname"), "Status", state, "Availability", availability,
-		                        "ManagerStatus", manager_status(n), "EngineVersion",
-		                        js(n, "Description.Engine.EngineVersion"), "Self",
-		                        !strcmp(js(n, "ID"), js(info, "Swarm.NodeID")) ? "true" : "false", "TLSStatus",
-		                        !*root || !*own     ? "Unknown"
-		                        : strcmp(root, own) ? "Needs Rotation"
-		                                            : "Ready"));
+		json_array_append_new(rows,
+		                      json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:s}", "ID", js(n, "ID"), "Hostname",
+		                                js(n, "Description.Hostname"), "Status", state, "Availability",
+		                                availability, "ManagerStatus", manager_status(n), "EngineVersion",
+		                                js(n, "Description.Engine.EngineVersion"), "Self",
+		                                !strcmp(js(n, "ID"), js(info, "Swarm.NodeID")), "TLSStatus",
+		                                !*root || !*own     ? "Unknown"
+		                                : strcmp(root, own) ? "Needs Rotation"
+		                                                    : "Ready"));
 	}
 	return list_print(&ls_view, rows, flag_str(c, "format"), flag_bool(c, "quiet"), err);
 }
@@ -143,8 +143,10 @@ static int pretty(struct cli *c, json_t *n, struct mesh_err *err)
 		format_time(ns, text, sizeof(text));
 	printf("Hostname:              \t%s\nJoined at:             \t%s\nStatus:\n State:\t\t\t%s\n",
 	       js(n, "Description.Hostname"), text, state);
-	if (*js(n, "Status.Message"))
-		printf(" Message:              \t%s\n", js(n, "Status.Message"));
+	if (*js(n, "Status.Message")) {
+		CLEAN_FREE char *message = capitalised(js(n, "Status.Message"));
+		printf(" Message:              \t%s\n", message);
+	}
 	printf(" Availability:         \t%s\n", availability);
 	if (*js(n, "Status.Addr"))
 		printf(" Address:\t\t%s\n", js(n, "Status.Addr"));

@@ -141,6 +141,18 @@ static void print_list(const char *title, const json_t *list)
 	printf("\n");
 }
 
+static void print_commas(const char *title, const json_t *list)
+{
+	json_t *v;
+	size_t i;
+
+	if (!json_array_size(list))
+		return;
+	printf("%s", title);
+	json_array_foreach((json_t *)list, i, v) printf("%s%s", i ? ", " : "", json_string_value(v) ?: "");
+	printf("\n");
+}
+
 static void print_mode(const json_t *s)
 {
 	char text[64];
@@ -183,10 +195,10 @@ static void print_placement(const json_t *p)
 		printf("]\n");
 	}
 	if (json_array_size(jo(p, "Preferences"))) {
-		printf(" Preferences:\t");
+		printf(" Preferences:   [");
 		json_array_foreach(jo(p, "Preferences"), i, v)
 			printf("%sspread=%s", i ? ", " : "", js(v, "Spread.SpreadDescriptor"));
-		printf("\n");
+		printf("]\n");
 	}
 	if (ji(p, "MaxReplicas"))
 		printf(" Max Replicas Per Node:   %lld\n", (long long)ji(p, "MaxReplicas"));
@@ -208,10 +220,19 @@ static void print_container(const json_t *cs)
 		printf(" Init:\t\t%s\n", jb(cs, "Init") ? "true" : "false");
 	if (*js(cs, "User"))
 		printf(" User:\t\t%s\n", js(cs, "User"));
+	if (json_array_size(jo(cs, "CapabilityAdd")) || json_array_size(jo(cs, "CapabilityDrop"))) {
+		printf("Capabilities:\n");
+		print_commas(" Add: ", jo(cs, "CapabilityAdd"));
+		print_commas(" Drop: ", jo(cs, "CapabilityDrop"));
+	}
 	if (jo(cs, "Sysctls") && json_object_size(jo(cs, "Sysctls"))) {
-		printf("Sysctls:\n");
+		printf("SysCtls:\n");
 		json_object_foreach(jo(cs, "Sysctls"), key, v) printf(" %s: %s\n", key, json_string_value(v));
 	}
+	if (json_array_size(jo(cs, "Ulimits")))
+		printf("Ulimits:\n");
+	json_array_foreach(jo(cs, "Ulimits"), i, v)
+		printf(" %s: %lld:%lld\n", js(v, "Name"), (long long)ji(v, "Soft"), (long long)ji(v, "Hard"));
 	if (json_array_size(jo(cs, "Mounts")))
 		printf("Mounts:\n");
 	json_array_foreach(jo(cs, "Mounts"), i, v)
@@ -310,7 +331,8 @@ static int pretty(struct cli *c, json_t *s, struct mesh_err *err)
 		json_object_foreach(jo(s, "Spec.TaskTemplate.LogDriver.Options"), key, v)
 			printf("  %s:\t%s\n", key, json_string_value(v));
 	}
-	printf("Resources:\n");
+	if (jo(s, "Spec.TaskTemplate.Resources"))
+		printf("Resources:\n");
 	print_amounts(jo(s, "Spec.TaskTemplate.Resources.Reservations"), "Reservations");
 	print_amounts(jo(s, "Spec.TaskTemplate.Resources.Limits"), "Limits");
 	print_networks(c, s);
@@ -398,7 +420,7 @@ static int run_rm(struct cli *c, struct mesh_err *err)
 	return remove_each(c, "/services", "", err);
 }
 
-int service_rollback(struct cli *c, const char *name, bool detach, bool quiet, struct mesh_err *err)
+int service_rollback(struct cli *c, const char *name, const char *query, bool detach, bool quiet, struct mesh_err *err)
 {
 	JSON_CLEAN s = NULL;
 	JSON_CLEAN answer = NULL;
@@ -406,8 +428,8 @@ int service_rollback(struct cli *c, const char *name, bool detach, bool quiet, s
 	int rc = api_get(c, &s, err, "/services/%s?insertDefaults=false", arg);
 
 	if (!rc)
-		rc = api_post(c, jo(s, "Spec"), &answer, err, "/services/%s/update?rollback=previous&version=%lld",
-		              js(s, "ID"), (long long)ji(s, "Version.Index"));
+		rc = api_post(c, jo(s, "Spec"), &answer, err, "/services/%s/update?%srollback=previous&version=%lld",
+		              js(s, "ID"), query, (long long)ji(s, "Version.Index"));
 	if (rc < 0)
 		return rc;
 	printf("%s\n", name);
@@ -417,7 +439,7 @@ int service_rollback(struct cli *c, const char *name, bool detach, bool quiet, s
 
 static int run_rollback(struct cli *c, struct mesh_err *err)
 {
-	return service_rollback(c, c->args[0], flag_bool(c, "detach"), flag_bool(c, "quiet"), err);
+	return service_rollback(c, c->args[0], "", flag_bool(c, "detach"), flag_bool(c, "quiet"), err);
 }
 
 /* ---- logs ---------------------------------------------------------------------------------------- */
@@ -466,7 +488,7 @@ static char *take_detail(char *details, const char *key)
 	return xstrdup("");
 }
 
-static void print_source(struct logs *l, const char *task_id, const char *node_id, const char *service_id)
+static void print_source(struct logs *l, FILE *out, const char *task_id, const char *node_id, const char *service_id)
 {
 	const json_t *task = lookup(l, &l->tasks, "/tasks", task_id);
 	const json_t *service = l->no_resolve ? NULL : lookup(l, &l->services, "/services", service_id);
@@ -475,16 +497,16 @@ static void print_source(struct logs *l, const char *task_id, const char *node_i
 	long long slot = ji(task, "Slot");
 	char number[32];
 
-	printf("%s.", service ? js(service, "Spec.Name") : service_id);
+	fprintf(out, "%s.", service ? js(service, "Spec.Name") : service_id);
 	if (slot)
 		snprintf(number, sizeof(number), "%lld", slot);
 	else
 		snprintf(number, sizeof(number), "%s", node_id);
-	printf("%s", number);
+	fprintf(out, "%s", number);
 	if (!l->no_ids)
-		printf(".%s", id);
+		fprintf(out, ".%s", id);
 	int pad = slot ? l->digits - (int)strlen(number) : 0;
-	printf("@%s%*s    | ", node ? js(node, "Description.Hostname") : node_id, pad > 0 ? pad : 0, "");
+	fprintf(out, "@%s%*s    | ", node ? js(node, "Description.Hostname") : node_id, pad > 0 ? pad : 0, "");
 }
 
 /* "[time ]details message\n" */
@@ -512,13 +534,12 @@ static void log_line_out(struct logs *l, int stream, char *line)
 	CLEAN_FREE char *node = take_detail(details, "com.docker.swarm.node.id");
 	CLEAN_FREE char *service = take_detail(details, "com.docker.swarm.service.id");
 	CLEAN_FREE char *task = take_detail(details, "com.docker.swarm.task.id");
-	fflush(stderr);
 	if (time)
-		printf("%s ", time);
-	print_source(l, task, node, service);
+		fprintf(out, "%s ", time);
+	print_source(l, out, task, node, service);
 	if (l->details)
-		printf("%s ", details);
-	printf("%s\n", at);
+		fprintf(out, "%s ", details);
+	fprintf(out, "%s\n", at);
 }
 
 static void on_log(void *arg, int stream, const uint8_t *p, size_t n)

@@ -20,9 +20,12 @@ int service_spec_update(struct cli *c, json_t *spec, struct mesh_err *err) MESH_
 int service_references(struct cli *c, json_t *spec, struct mesh_err *err) MESH_MUST_CHECK;
 /* *headers: "X-Registry-Auth: …\r\n" when --with-registry-auth, else NULL. */
 int service_credentials(struct cli *c, const char *image, char **headers, struct mesh_err *err) MESH_MUST_CHECK;
-/* Pins the image's digest when somebody knows it, else says on stderr that nobody did. */
-void service_pin_image(struct cli *c, json_t *spec, const char *headers);
-int service_rollback(struct cli *c, const char *name, bool detach, bool quiet, struct mesh_err *err) MESH_MUST_CHECK;
+/* Pins the image's digest when somebody knows it; false when nobody did. */
+bool service_pin_image(struct cli *c, json_t *spec, const char *headers);
+/* Writes the tag that is meant where none is said; true. */
+bool service_tag_image(json_t *spec);
+int service_rollback(struct cli *c, const char *name, const char *query, bool detach, bool quiet,
+                     struct mesh_err *err) MESH_MUST_CHECK;
 /* "name" or "name:tag" -> with ":latest" where nothing is said. */
 char *image_with_tag(const char *image);
 /* X-Registry-Auth for an image from ~/.docker/config.json, or NULL. */

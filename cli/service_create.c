@@ -216,12 +216,21 @@ static const struct flag update_flags[] = {
 	{ "workdir", 'w', F_STR, NULL, NULL, "Working directory inside the container" },
 };
 
-static void print_warnings(const json_t *answer)
+static void print_warnings(const json_t *answer, const char *unpinned)
 {
 	json_t *w;
 	size_t i;
 
-	json_array_foreach(jo(answer, "Warnings"), i, w) fprintf(stderr, "%s\n", json_string_value(w));
+	json_array_foreach(jo(answer, "Warnings"), i, w)
+	{
+		fprintf(stderr, "%s\n", json_string_value(w));
+	}
+	if (unpinned)
+		fprintf(stderr,
+		        "image %s could not be accessed on a registry to record\nits digest. Each node will access %s "
+		        "independently,\npossibly leading to different nodes running different\nversions of the "
+		        "image.\n\n",
+		        unpinned, unpinned);
 }
 
 static int run_create(struct cli *c, struct mesh_err *err)
@@ -237,8 +246,7 @@ static int run_create(struct cli *c, struct mesh_err *err)
 		rc = service_credentials(c, js(spec, "TaskTemplate.ContainerSpec.Image"), &headers, err);
 	if (rc < 0)
 		return rc;
-	if (!flag_bool(c, "no-resolve-image"))
-		service_pin_image(c, spec, headers);
+	bool pinned = flag_bool(c, "no-resolve-image") ? service_tag_image(spec) : service_pin_image(c, spec, headers);
 	CLEAN_FREE char *text = json_line(spec);
 	struct http_request req = {
 		.method = "POST", .path = "/services/create", .body = text, .body_len = strlen(text), .headers = headers
@@ -246,7 +254,7 @@ static int run_create(struct cli *c, struct mesh_err *err)
 	rc = api_call(c, &req, &answer, err);
 	if (rc < 0)
 		return rc;
-	print_warnings(answer);
+	print_warnings(answer, pinned ? NULL : js(spec, "TaskTemplate.ContainerSpec.Image"));
 	const char *id = js(answer, "ID");
 	printf("%s\n", id);
 	fflush(stdout);
@@ -278,7 +286,8 @@ static int run_update(struct cli *c, struct mesh_err *err)
 	if (flag_bool(c, "rollback")) {
 		rc = rollback_alone(c, err);
 		return rc < 0 ? rc
-		              : service_rollback(c, c->args[0], flag_bool(c, "detach"), flag_bool(c, "quiet"), err);
+		              : service_rollback(c, c->args[0], "registryAuthFrom=spec&", flag_bool(c, "detach"),
+		                                 flag_bool(c, "quiet"), err);
 	}
 	rc = api_get(c, &service, err, "/services/%s?insertDefaults=false", arg);
 	if (rc < 0)
@@ -291,8 +300,10 @@ static int run_update(struct cli *c, struct mesh_err *err)
 		rc = service_credentials(c, js(spec, "TaskTemplate.ContainerSpec.Image"), &headers, err);
 	if (rc < 0)
 		return rc;
-	if (flag_given(c, "image") && !flag_bool(c, "no-resolve-image"))
-		service_pin_image(c, spec, headers);
+	bool pinned = true;
+	if (flag_given(c, "image"))
+		pinned = flag_bool(c, "no-resolve-image") ? service_tag_image(spec)
+		                                          : service_pin_image(c, spec, headers);
 	CLEAN_FREE char *text = json_line(spec);
 	path = xasprintf("/services/%s/update?%sversion=%lld", js(service, "ID"),
 	                 headers ? "" : "registryAuthFrom=spec&", (long long)ji(service, "Version.Index"));
@@ -302,7 +313,7 @@ static int run_update(struct cli *c, struct mesh_err *err)
 	rc = api_call(c, &req, &answer, err);
 	if (rc < 0)
 		return rc;
-	print_warnings(answer);
+	print_warnings(answer, pinned ? NULL : js(spec, "TaskTemplate.ContainerSpec.Image"));
 	printf("%s\n", c->args[0]);
 	fflush(stdout);
 	if (flag_bool(c, "detach"))

@@ -154,6 +154,15 @@ static bool any_given(struct cli *c, const char *const *flags)
 
 static void set_resources(struct cli *c, json_t *spec)
 {
+	static const char *const flags[] = { "limit-cpu",   "limit-memory",   "limit-pids",
+		                             "reserve-cpu", "reserve-memory", NULL };
+
+	if (any_given(c, flags)) {
+		if (!jo(spec, TASK "Resources.Limits"))
+			jset(spec, TASK "Resources.Limits", json_object());
+		if (!jo(spec, TASK "Resources.Reservations"))
+			jset(spec, TASK "Resources.Reservations", json_object());
+	}
 	set_nonzero(c, "limit-cpu", spec, TASK "Resources.Limits.NanoCPUs");
 	set_nonzero(c, "limit-memory", spec, TASK "Resources.Limits.MemoryBytes");
 	set_nonzero(c, "limit-pids", spec, TASK "Resources.Limits.Pids");
@@ -278,7 +287,7 @@ static int set_credential(struct cli *c, json_t *spec, struct mesh_err *err)
 		return 0;
 	int rc = spec_credential(flag_str(c, "credential-spec"), &cred, err);
 	if (!rc)
-		jset(spec, CSPEC "Privileges", json_pack("{s:o,s:n}", "CredentialSpec", cred, "SELinuxContext"));
+		jset(spec, CSPEC "Privileges", json_pack("{s:o,s:b}", "CredentialSpec", cred, "NoNewPrivileges", 0));
 	return rc;
 }
 
@@ -397,10 +406,9 @@ static int create_mode(struct cli *c, json_t *spec, struct mesh_err *err)
 		return 0;
 	}
 	jset(spec, "Mode.ReplicatedJob", json_object());
-	int64_t total = flag_given(c, "replicas") ? flag_int(c, "replicas") : 1;
-	jset(spec, "Mode.ReplicatedJob.MaxConcurrent",
-	     json_integer(flag_given(c, "max-concurrent") ? flag_int(c, "max-concurrent") : total));
-	jset(spec, "Mode.ReplicatedJob.TotalCompletions", json_integer(total));
+	set_int(c, flag_given(c, "max-concurrent") ? "max-concurrent" : "replicas", spec,
+	        "Mode.ReplicatedJob.MaxConcurrent");
+	set_int(c, "replicas", spec, "Mode.ReplicatedJob.TotalCompletions");
 	return 0;
 }
 
@@ -604,8 +612,15 @@ char *image_with_tag(const char *image)
 	return strchr(last, ':') || strchr(image, '@') ? xstrdup(image) : xasprintf("%s:latest", image);
 }
 
-/* "sha256:…" or an id that is all hex names no repository. */
-void service_pin_image(struct cli *c, json_t *spec, const char *headers)
+bool service_tag_image(json_t *spec)
+{
+	CLEAN_FREE char *image = image_with_tag(js(spec, CSPEC "Image"));
+
+	jset(spec, CSPEC "Image", json_string(image));
+	return true;
+}
+
+bool service_pin_image(struct cli *c, json_t *spec, const char *headers)
 {
 	CLEAN_FREE char *image = image_with_tag(js(spec, CSPEC "Image"));
 	CLEAN_FREE char *escaped = NULL;
@@ -613,7 +628,7 @@ void service_pin_image(struct cli *c, json_t *spec, const char *headers)
 	struct buf path = { 0 };
 
 	if (strchr(image, '@'))
-		return;
+		return true;
 	/* Slashes stay: they are part of the route. */
 	buf_puts(&path, "/distribution/");
 	for (const char *p = image; *p; p++)
@@ -628,12 +643,7 @@ void service_pin_image(struct cli *c, json_t *spec, const char *headers)
 	struct http_request req = { .method = "GET", .path = at, .headers = headers };
 	jset(spec, CSPEC "Image", json_string(image));
 	if (api_call(c, &req, &info, NULL) < 0 || !*js(info, "Descriptor.digest")) {
-		fprintf(stderr,
-		        "image %s could not be accessed on a registry to record\nits digest. Each node will access %s "
-		        "independently,\npossibly leading to different nodes running different\nversions of the "
-		        "image.\n\n",
-		        image, image);
-		return;
+		return false;
 	}
 	CLEAN_FREE char *pinned = xasprintf("%s@%s", image, js(info, "Descriptor.digest"));
 	jset(spec, CSPEC "Image", json_string(pinned));
@@ -652,6 +662,7 @@ void service_pin_image(struct cli *c, json_t *spec, const char *headers)
 		jset(spec, TASK "Placement.Platforms", platforms);
 	else
 		json_decref(platforms);
+	return true;
 }
 
 /* ---- update -------------------------------------------------------------------------------------- */

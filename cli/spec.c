@@ -208,7 +208,7 @@ static int mount_field(json_t *m, const char *key, const char *v, const char *fi
 	return 0;
 }
 
-static int mount_check(const json_t *m, struct mesh_err *err)
+static int mount_check(json_t *m, struct mesh_err *err)
 {
 	static const char *const types[] = { "bind", "volume", "tmpfs", "npipe", "cluster", "image", NULL };
 	static const struct {
@@ -223,6 +223,9 @@ static int mount_check(const json_t *m, struct mesh_err *err)
 		return mesh_fail(err, MESH_E_INVALID, "type is required");
 	if (!one_of(type, types))
 		return mesh_fail(err, MESH_E_INVALID, "invalid mount type '%s'", type);
+	/* docker writes an empty driver beside any volume option */
+	if (jo(m, "VolumeOptions") && !jo(m, "VolumeOptions.DriverConfig"))
+		jset(m, "VolumeOptions.DriverConfig", json_object());
 	if (!*js(m, "Target"))
 		return mesh_fail(err, MESH_E_INVALID, "target is required");
 	for (size_t i = 0; i < ARRAY_SIZE(only); i++)
@@ -590,11 +593,11 @@ int spec_host(const char *text, char **out, struct mesh_err *err)
 int spec_credential(const char *text, json_t **out, struct mesh_err *err)
 {
 	if (!strncmp(text, "config://", 9))
-		*out = json_pack("{s:s}", "Config", text + 9);
+		*out = json_pack("{s:s,s:s,s:s}", "Config", text + 9, "File", "", "Registry", "");
 	else if (!strncmp(text, "file://", 7))
-		*out = json_pack("{s:s}", "File", text + 7);
+		*out = json_pack("{s:s,s:s,s:s}", "Config", "", "File", text + 7, "Registry", "");
 	else if (!strncmp(text, "registry://", 11))
-		*out = json_pack("{s:s}", "Registry", text + 11);
+		*out = json_pack("{s:s,s:s,s:s}", "Config", "", "File", "", "Registry", text + 11);
 	else
 		return mesh_fail(err, MESH_E_INVALID,
 		                 "invalid credential spec: value must be prefixed with 'config://', 'file://', or "
@@ -619,7 +622,7 @@ static void env_put(json_t *list, const char *var)
 	json_array_foreach(list, i, old)
 	{
 		const char *s = json_string_value(old);
-		if (!strncmp(s, var, n) && s[n] == '=') {
+		if (!strncmp(s, var, n) && (s[n] == '=' || !s[n])) {
 			json_array_remove(list, i);
 			break;
 		}
@@ -627,8 +630,8 @@ static void env_put(json_t *list, const char *var)
 	json_array_append_new(list, json_string(var));
 }
 
-/* A name alone means "as it is here". */
-static int env_add(json_t *list, const char *var, struct mesh_err *err)
+/* A name alone means "as it is here"; keep: a flag's name stays although it has no value here. */
+static int env_add(json_t *list, const char *var, bool keep, struct mesh_err *err)
 {
 	if (!*var || *var == '=')
 		return mesh_fail(err, MESH_E_INVALID, "invalid environment variable: %s", var);
@@ -640,6 +643,8 @@ static int env_add(json_t *list, const char *var, struct mesh_err *err)
 	if (here) {
 		CLEAN_FREE char *full = xasprintf("%s=%s", var, here);
 		env_put(list, full);
+	} else if (keep) {
+		env_put(list, var);
 	}
 	return 0;
 }
@@ -663,7 +668,7 @@ static int env_file(json_t *list, const char *path, struct mesh_err *err)
 			rc = mesh_fail(err, MESH_E_INVALID,
 			               "invalid env file (%s): variable '%.*s' contains whitespaces", path, (int)n, p);
 		else
-			rc = env_add(list, p, err);
+			rc = env_add(list, p, false, err);
 	}
 	fclose(f);
 	return rc;
@@ -677,7 +682,7 @@ int spec_env(const struct str_list *files, const struct str_list *vars, json_t *
 	for (size_t i = 0; !rc && i < files->n; i++)
 		rc = env_file(list, files->v[i], err);
 	for (size_t i = 0; !rc && i < vars->n; i++)
-		rc = env_add(list, vars->v[i], err);
+		rc = env_add(list, vars->v[i], true, err);
 	if (rc < 0) {
 		json_decref(list);
 		return rc;

@@ -48,14 +48,14 @@ static int external_ca(const char *text, json_t *list, struct mesh_err *err)
 	return 0;
 }
 
-/* Flags shared by init and update; all: also those not given, with their defaults. */
-static int spec_flags(struct cli *c, json_t *spec, bool all, struct mesh_err *err)
+/* Flags shared by init and update; what is not given is the daemon's to choose. */
+static int spec_flags(struct cli *c, json_t *spec, struct mesh_err *err)
 {
-	if (all || flag_given(c, "task-history-limit"))
+	if (flag_given(c, "task-history-limit"))
 		jset(spec, "Orchestration.TaskHistoryRetentionLimit", json_integer(flag_int(c, "task-history-limit")));
-	if (all || flag_given(c, "dispatcher-heartbeat"))
+	if (flag_given(c, "dispatcher-heartbeat"))
 		jset(spec, "Dispatcher.HeartbeatPeriod", json_integer(flag_int(c, "dispatcher-heartbeat")));
-	if (all || flag_given(c, "cert-expiry"))
+	if (flag_given(c, "cert-expiry"))
 		jset(spec, "CAConfig.NodeCertExpiry", json_integer(flag_int(c, "cert-expiry")));
 	if (flag_given(c, "external-ca")) {
 		json_t *list = json_array();
@@ -66,9 +66,9 @@ static int spec_flags(struct cli *c, json_t *spec, bool all, struct mesh_err *er
 				return rc;
 		}
 	}
-	if (all || flag_given(c, "max-snapshots"))
+	if (flag_given(c, "max-snapshots"))
 		jset(spec, "Raft.KeepOldSnapshots", json_integer(flag_int(c, "max-snapshots")));
-	if (all || flag_given(c, "snapshot-interval"))
+	if (flag_given(c, "snapshot-interval"))
 		jset(spec, "Raft.SnapshotInterval", json_integer(flag_int(c, "snapshot-interval")));
 	if (flag_given(c, "autolock"))
 		jset(spec, "EncryptionConfig.AutoLockManagers", json_boolean(flag_bool(c, "autolock")));
@@ -122,20 +122,23 @@ static int print_join(struct cli *c, const char *node, const char *role, struct 
 static int run_init(struct cli *c, struct mesh_err *err)
 {
 	JSON_CLEAN id = NULL;
-	JSON_CLEAN body =
-		json_pack("{s:s,s:s,s:s,s:I,s:n,s:b,s:{s:{}},s:b,s:s,s:I}", "ListenAddr", flag_str(c, "listen-addr"),
-	                  "AdvertiseAddr", flag_str(c, "advertise-addr"), "DataPathAddr", flag_str(c, "data-path-addr"),
-	                  "DataPathPort", (json_int_t)flag_int(c, "data-path-port"), "DefaultAddrPool",
-	                  "ForceNewCluster", flag_bool(c, "force-new-cluster"), "Spec", "Labels", "AutoLockManagers",
-	                  flag_bool(c, "autolock"), "Availability", flag_str(c, "availability"), "SubnetSize",
-	                  (json_int_t)flag_int(c, "default-addr-pool-mask-length"));
+	JSON_CLEAN body = json_pack(
+		"{s:s,s:s,s:s,s:I,s:[],s:b,s:{s:{},s:{s:i,s:i},s:{},s:{},s:{}},s:b,s:s,s:I}", "ListenAddr",
+		flag_str(c, "listen-addr"), "AdvertiseAddr", flag_str(c, "advertise-addr"), "DataPathAddr",
+		flag_str(c, "data-path-addr"), "DataPathPort", (json_int_t)flag_int(c, "data-path-port"),
+		"DefaultAddrPool", "ForceNewCluster", flag_bool(c, "force-new-cluster"), "Spec", "Orchestration",
+		"Raft", "ElectionTick", 0, "HeartbeatTick", 0, "Dispatcher", "CAConfig", "TaskDefaults",
+		"AutoLockManagers", flag_bool(c, "autolock"), "Availability", flag_str(c, "availability"), "SubnetSize",
+		(json_int_t)flag_int(c, "default-addr-pool-mask-length"));
 	const struct str_list *pools = flag_list(c, "default-addr-pool");
 
-	if (pools->n)
-		jset(body, "DefaultAddrPool", json_array());
 	for (size_t i = 0; i < pools->n; i++)
 		json_array_append_new(jo(body, "DefaultAddrPool"), json_string(pools->v[i]));
-	int rc = spec_flags(c, jo(body, "Spec"), true, err);
+	if (!flag_given(c, "availability"))
+		jset(body, "Availability", json_string(""));
+	json_t *spec = jo(body, "Spec");
+	jset(spec, "EncryptionConfig.AutoLockManagers", json_boolean(flag_bool(c, "autolock")));
+	int rc = spec_flags(c, spec, err);
 	if (!rc)
 		rc = api_post(c, body, &id, err, "/swarm/init");
 	if (rc < 0)
@@ -150,8 +153,6 @@ static int run_init(struct cli *c, struct mesh_err *err)
 		printf("\n");
 		rc = show_unlock_key(c, false, err);
 	}
-	if (!rc)
-		printf("\n");
 	return rc;
 }
 
@@ -161,7 +162,8 @@ static int run_join(struct cli *c, struct mesh_err *err)
 	JSON_CLEAN body =
 		json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "ListenAddr", flag_str(c, "listen-addr"), "AdvertiseAddr",
 	                  flag_str(c, "advertise-addr"), "DataPathAddr", flag_str(c, "data-path-addr"), "RemoteAddrs",
-	                  c->args[0], "JoinToken", flag_str(c, "token"), "Availability", flag_str(c, "availability"));
+	                  c->args[0], "JoinToken", flag_str(c, "token"), "Availability",
+	                  flag_given(c, "availability") ? flag_str(c, "availability") : "");
 	int rc = api_post(c, body, NULL, err, "/swarm/join");
 
 	if (!rc)
@@ -226,7 +228,7 @@ static int run_update(struct cli *c, struct mesh_err *err)
 	if (rc < 0)
 		return rc;
 	bool was = jb(swarm, "Spec.EncryptionConfig.AutoLockManagers");
-	rc = spec_flags(c, jo(swarm, "Spec"), false, err);
+	rc = spec_flags(c, jo(swarm, "Spec"), err);
 	bool now = jb(swarm, "Spec.EncryptionConfig.AutoLockManagers");
 	if (!rc)
 		rc = swarm_update(c, swarm, "", err);
@@ -300,6 +302,13 @@ static int wait_rotation(struct cli *c, json_t **swarm, struct mesh_err *err)
 	}
 }
 
+static void print_pem(const char *pem)
+{
+	size_t n = strlen(pem);
+
+	printf(n && pem[n - 1] == '\n' ? "%s" : "%s\n", pem);
+}
+
 static int run_ca(struct cli *c, struct mesh_err *err)
 {
 	JSON_CLEAN swarm = NULL;
@@ -315,7 +324,7 @@ static int run_ca(struct cli *c, struct mesh_err *err)
 				                 "`--%s` flag requires the `--rotate` flag to update the CA", only[i]);
 		if (!*js(swarm, "TLSInfo.TrustRoot"))
 			return mesh_fail(err, MESH_E_NOT_FOUND, "No CA information available");
-		printf("%s\n", js(swarm, "TLSInfo.TrustRoot"));
+		print_pem(js(swarm, "TLSInfo.TrustRoot"));
 		return 0;
 	}
 	json_t *spec = jo(swarm, "Spec");
@@ -333,7 +342,7 @@ static int run_ca(struct cli *c, struct mesh_err *err)
 		return rc;
 	rc = wait_rotation(c, &swarm, err);
 	if (!rc && !flag_bool(c, "quiet"))
-		printf("%s\n", js(swarm, "TLSInfo.TrustRoot"));
+		print_pem(js(swarm, "TLSInfo.TrustRoot"));
 	return rc;
 }
 

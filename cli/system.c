@@ -215,7 +215,7 @@ static int one_event(struct cli *c, const json_t *e, struct mesh_err *err)
 
 	if (*format) {
 		JSON_CLEAN one = json_pack("[O]", e);
-		rc = inspect_print(one, !strcmp(format, "{{json .}}") ? "json" : format, err);
+		rc = inspect_print(one, format, err);
 	} else {
 		print_event(e);
 	}

@@ -37,10 +37,15 @@ static void measure(const char *text, size_t *width)
 
 void table_format(const char *text, struct buf *out)
 {
+	table_format_min(text, CELL_MIN, out);
+}
+
+void table_format_min(const char *text, size_t min, struct buf *out)
+{
 	size_t width[COLS_MAX];
 
 	for (size_t i = 0; i < COLS_MAX; i++)
-		width[i] = CELL_MIN;
+		width[i] = min;
 	measure(text, width);
 	for (const char *line = text; *line;) {
 		size_t len = strcspn(line, "\n"), col = 0;

@@ -10,6 +10,8 @@
 
 /* Lines of tab-separated cells in, aligned lines out. */
 void table_format(const char *text, struct buf *out);
+/* The same with another least width of cells (docker top has 20). */
+void table_format_min(const char *text, size_t min, struct buf *out);
 /* How many columns a terminal needs for it. */
 size_t text_width(const char *s, size_t n);
 
