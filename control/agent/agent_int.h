@@ -75,7 +75,7 @@ struct atask {
 	int shim_pid;
 	char in[1024];
 	size_t in_len;
-	bool creating, queued, forget, exit_seen;
+	bool creating, queued, forget, exit_seen, adopted;
 	unsigned works; /* on the thread pool, or image pulls */
 	unsigned closing_handles;
 	struct health *health;

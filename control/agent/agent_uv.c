@@ -1209,6 +1209,7 @@ static void adopt_sm(struct atask *t)
 static void adopt(struct atask *t)
 {
 	take_facts(t);
+	t->adopted = true;
 	if (t->rec.task.status.state > MD_TASK_RUNNING) {
 		t->sm.phase = TK_END;
 		t->sm.state = t->rec.task.status.state;
@@ -1231,6 +1232,8 @@ static void adopt_one(struct atask *t)
 {
 	struct agent *a = t->a;
 	const struct md_task_status *s = &t->rec.task.status;
+	if (!t->adopted)
+		return; /* assigned since */
 	if (s->state > 0)
 		a->ops->on_status(a->arg, t->rec.task.meta.id, s);
 	if (!tk_has_shim(&t->sm))

@@ -49,6 +49,7 @@ struct agent_exec {
 	uv_pipe_t stream[N_STREAM]; /* tty: OUT is both ways */
 	bool proc_on, timer_on, console_on, stream_on[N_STREAM];
 	int console_fd;
+	int root; /* pid and session of what was started, once known */
 	unsigned handles, writes;
 	bool exited, killing, finished, eof;
 	int64_t status;
@@ -104,7 +105,7 @@ static bool read_small(const struct agent_exec *e, const char *file, char *out, 
 int agent_exec_pid(const struct agent_exec *e)
 {
 	char text[32];
-	return !e->exited && read_small(e, "pid", text, sizeof(text)) ? atoi(text) : 0;
+	return read_small(e, "pid", text, sizeof(text)) ? atoi(text) : 0;
 }
 
 /* ---- the end ---- */
@@ -157,27 +158,6 @@ static void maybe_finish(struct agent_exec *e)
 {
 	if (e->exited && !e->stream_on[OUT] && !e->stream_on[ERR])
 		finish(e);
-}
-
-static void on_drained(uv_timer_t *timer)
-{
-	finish(timer->data);
-}
-
-static void on_exited(uv_process_t *p, int64_t status, int sig)
-{
-	struct agent_exec *e = p->data;
-	e->exited = true;
-	e->status = status;
-	e->sig = sig;
-	shut(&e->proc, &e->proc_on);
-	shut(&e->stream[IN], &e->stream_on[IN]);
-	shut(&e->console, &e->console_on);
-	if (e->finished)
-		return;
-	uv_timer_stop(&e->timer);
-	uv_timer_start(&e->timer, on_drained, DRAIN_MS, 0);
-	maybe_finish(e);
 }
 
 /* ---- data ---- */
@@ -345,19 +325,25 @@ static bool stat_of(int pid, int *ppid, int *session)
 	return close_paren && sscanf(close_paren + 2, "%*c %d %d %d", ppid, &pgrp, session) == 3;
 }
 
-/* Kills root, its session and all descendants inside the container's cgroup. */
-static void kill_tree(const struct agent_exec *e, int root)
+/*
+ * Kills what was started, its session and all descendants inside the container's cgroup; how many there still
+ * were. The session finds what was forked while we looked: its number stays taken as long as anyone is in it.
+ */
+static size_t kill_tree(struct agent_exec *e)
 {
 	int pids[4096], ppid[4096], session[4096];
-	size_t n = cgroup_pids(&e->a->cg, e->cg, pids, ARRAY_SIZE(pids));
 	bool marked[4096] = { false }, more = true;
+	size_t killed = 0, n = cgroup_pids(&e->a->cg, e->cg, pids, ARRAY_SIZE(pids));
+	e->root = e->root ? e->root : agent_exec_pid(e);
+	if (!e->root)
+		return 0;
 	for (size_t i = 0; i < n; i++)
 		if (!stat_of(pids[i], &ppid[i], &session[i]))
 			ppid[i] = session[i] = 0;
 	while (more) {
 		more = false;
 		for (size_t i = 0; i < n; i++) {
-			bool hit = pids[i] == root || session[i] == root;
+			bool hit = session[i] == e->root || (pids[i] == e->root && !e->exited);
 			for (size_t k = 0; k < n && !hit; k++)
 				hit = marked[k] && pids[k] == ppid[i];
 			more |= hit && !marked[i];
@@ -365,16 +351,44 @@ static void kill_tree(const struct agent_exec *e, int root)
 		}
 	}
 	for (size_t i = 0; i < n; i++)
-		if (marked[i])
-			kill(pids[i], SIGKILL);
+		if (marked[i] && !kill(pids[i], SIGKILL))
+			killed++;
+	return killed;
+}
+
+/* ---- the process ends ---- */
+
+static void on_drained(uv_timer_t *timer)
+{
+	finish(timer->data);
+}
+
+static void drain(struct agent_exec *e)
+{
+	uv_timer_stop(&e->timer);
+	uv_timer_start(&e->timer, on_drained, DRAIN_MS, 0);
+	maybe_finish(e);
 }
 
 static void kill_tick(uv_timer_t *timer)
 {
 	struct agent_exec *e = timer->data;
-	int pid = agent_exec_pid(e);
-	if (pid > 0)
-		kill_tree(e, pid);
+	if (!kill_tree(e) && e->exited)
+		drain(e);
+}
+
+static void on_exited(uv_process_t *p, int64_t status, int sig)
+{
+	struct agent_exec *e = p->data;
+	e->exited = true;
+	e->status = status;
+	e->sig = sig;
+	shut(&e->proc, &e->proc_on);
+	shut(&e->stream[IN], &e->stream_on[IN]);
+	shut(&e->console, &e->console_on);
+	if (e->finished || (e->killing && kill_tree(e)))
+		return; /* kill_tick goes on until nothing is left */
+	drain(e);
 }
 
 /* The runtime's exec does not pass SIGKILL on: what it started is killed, and it then ends by itself. */
@@ -383,16 +397,13 @@ void agent_exec_kill(struct agent_exec *e)
 	if (e->exited || e->killing)
 		return;
 	e->killing = true;
-	kill_tick(&e->timer);
+	(void)kill_tree(e);
 	uv_timer_start(&e->timer, kill_tick, KILL_EVERY_MS, KILL_EVERY_MS);
 }
 
 void agent_exec_drop(struct agent_exec *e)
 {
-	int pid = agent_exec_pid(e);
-	if (pid > 0)
-		kill_tree(e, pid);
-	else if (e->proc_on)
+	if (!kill_tree(e) && e->proc_on)
 		uv_process_kill(&e->proc, SIGTERM);
 	e->ops = NULL;
 	finish(e);

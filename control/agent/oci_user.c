@@ -125,7 +125,7 @@ int oci_user_resolve(const char *user, const struct str_list *extra, const char 
 	*u = (struct oci_user){ .home = "/" };
 	user = user && *user ? user : "0";
 	const char *colon = strchr(user, ':');
-	struct row row;
+	struct row row = { 0 };
 	int rc = find_user(user, colon ? (size_t)(colon - user) : strlen(user), passwd, u, &row, err);
 	if (rc)
 		return rc;
