@@ -44,7 +44,8 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(FLOW_FULL, "flow_full", "no free client port, or the flow table refused")                                    \
 	X(NO_ROUTE, "no_route", "no route back to the client")                                                         \
 	X(NAT, "nat", "rewriting the packet failed")                                                                   \
-	X(TUNNEL, "tunnel", "no tunnel key")
+	X(TUNNEL, "tunnel", "no tunnel key")                                                                           \
+	X(ICMP, "icmp", "ICMP error about a flow its task does not have")
 
 enum abi_drop {
 #define X(name, id, text) DROP_##name,

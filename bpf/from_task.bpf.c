@@ -2,6 +2,7 @@
 /* Hook: ingress of a task's host-end veth: everything a task sends. */
 #include <linux/ipv6.h>
 
+#include "bpf/icmp.h"
 #include "bpf/overlay.h"
 
 static __always_inline bool in_subnet(const struct abi_iface *i, __be32 a)
@@ -213,8 +214,7 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 	return i->flags & IFACE_INTERNAL ? drop(DROP_INTERNAL) : TC_ACT_OK;
 }
 
-SEC("tc")
-int from_task(struct __sk_buff *skb)
+static __noinline int on_packet(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
 	struct abi_iface *i = bpf_map_lookup_elem(&ifaces, &ifindex);
@@ -243,6 +243,17 @@ int from_task(struct __sk_buff *skb)
 	if (vip)
 		return to_vip(skb, &p, i, vip);
 	return to_peer(skb, &p, i);
+}
+
+SEC("tc")
+int from_task(struct __sk_buff *skb)
+{
+	if (is_icmp(skb)) {
+		int rc = icmp_answer(skb);
+		if (rc >= 0)
+			return rc;
+	}
+	return on_packet(skb);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Hook: ingress of the node's own links. Takes in published ports; anything else passes after one lookup. */
-#include "bpf/ingress.h"
+#include "bpf/icmp.h"
 
-SEC("tc")
-int from_uplink(struct __sk_buff *skb)
+static __noinline int on_packet(struct __sk_buff *skb)
 {
 	struct origin o = { .hops = 1 };
 	struct packet p;
 	struct abi_port *port;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p) || !has_ports(&p))
+	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p) || p.fragment)
 		return TC_ACT_UNSPEC;
-	if (p.fragment)
+	if (!has_ports(&p))
 		return TC_ACT_UNSPEC;
 	port = port_of(p.proto, p.dport);
 	if (!port || !is_host_addr(p.daddr))
 		return TC_ACT_UNSPEC;
 	return take_in(skb, &p, port, &o);
+}
+
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	return is_icmp(skb) ? icmp_take_in(skb) : on_packet(skb);
 }
 
 char LICENSE[] SEC("license") = "GPL";

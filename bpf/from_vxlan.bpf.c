@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Hook: ingress of the collect-metadata VXLAN device: what other nodes send. */
+#include "bpf/icmp.h"
 #include "bpf/overlay.h"
 
 static __always_inline int tunnel_key(struct __sk_buff *skb, __be32 *node, __u32 *vni)
@@ -40,13 +41,13 @@ static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p,
 		return drop(DROP_UNKNOWN_NODE);
 	if (o.node == config.self.w[3])
 		o.node = 0;
+	ep = endpoint_of(vni, t.ip);
+	if (ep && ep->ifindex)
+		target_of_endpoint(&t, ep, t.ip);
 	port = has_ports(p) && !p->fragment ? port_of(p->proto, p->dport) : 0;
 	if (!port || port->kind != PORT_MESH)
 		return drop(DROP_NO_PORT);
 	s = service_of(port->service);
-	ep = endpoint_of(vni, t.ip);
-	if (ep && ep->ifindex)
-		target_of_endpoint(&t, ep, t.ip);
 	return serve_or_pass_on(skb, p, s, port->target, &t, &o);
 }
 
@@ -58,8 +59,34 @@ static __always_inline int from_answer(struct __sk_buff *skb, struct packet *p)
 	return to_client(skb, p->saddr, p->daddr);
 }
 
-SEC("tc")
-int from_vxlan(struct __sk_buff *skb)
+/* An error from a client's side that another node took in. -1: it is something else. */
+static __noinline int icmp_from_ingress(struct __sk_buff *skb)
+{
+	struct abi_endpoint *ep;
+	struct abi_port *port;
+	struct error x = {};
+	struct packet p;
+	__be32 node;
+	__u32 vni;
+
+	if (tunnel_key(skb, &node, &vni) || !vni || vni != ingress_vni() || !is_node(node) || parse4(skb, &p) ||
+	    (p.smac[1] & ~(MAC_HOP | MAC_MASQ)) != MAC_MARK)
+		return -1;
+	port = parse_quote(skb, &p, &x.q) ? port_of(x.q.proto, x.q.sport) : 0;
+	if (!port || port->kind != PORT_MESH)
+		return drop(DROP_ICMP);
+	__builtin_memcpy(&x.t.ip, p.dmac + 2, 4);
+	__builtin_memcpy(&x.o.node, p.smac + 2, 4);
+	x.o.mac_flags = p.smac[1] & MAC_HOP;
+	x.service = port->service;
+	x.port = port->target;
+	ep = endpoint_of(vni, x.t.ip);
+	if (ep && ep->ifindex)
+		target_of_endpoint(&x.t, ep, x.t.ip);
+	return icmp_to_task(skb, &p, &x);
+}
+
+static __noinline int on_packet(struct __sk_buff *skb)
 {
 	struct packet p;
 	struct abi_endpoint *ep, *from;
@@ -89,6 +116,17 @@ int from_vxlan(struct __sk_buff *skb)
 	if (!ep)
 		return drop(DROP_UNKNOWN_DST);
 	return to_endpoint(skb, &p, ep);
+}
+
+SEC("tc")
+int from_vxlan(struct __sk_buff *skb)
+{
+	if (is_icmp(skb)) {
+		int rc = icmp_from_ingress(skb);
+		if (rc >= 0)
+			return rc;
+	}
+	return on_packet(skb);
 }
 
 char LICENSE[] SEC("license") = "GPL";

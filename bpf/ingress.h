@@ -392,6 +392,16 @@ static __always_inline struct abi_flow *flow_of_answer(const struct packet *p, _
 	return bpf_map_lookup_elem(&flows, &k);
 }
 
+/* Out to the client from here, or back through the ingress node. */
+static __always_inline int send_answer(struct __sk_buff *skb, __be32 saddr, __be32 daddr, __be32 node, const __u8 *smac)
+{
+	if (!node)
+		return to_client(skb, saddr, daddr);
+	if (set_macs(skb, reply_mac, smac))
+		return drop(DROP_MALFORMED);
+	return to_node(skb, node, ingress_vni());
+}
+
 /* A task's answer on flow f: as the client expects it, back to where it came in. */
 static __always_inline int answer(struct __sk_buff *skb, const struct packet *p, struct abi_flow *f)
 {
@@ -408,11 +418,7 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 	add_stats(skb, f->backend, true, false);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
-	if (!node)
-		return to_client(skb, r.saddr, r.daddr);
-	if (set_macs(skb, reply_mac, p->smac))
-		return drop(DROP_MALFORMED);
-	return to_node(skb, node, ingress_vni());
+	return send_answer(skb, r.saddr, r.daddr, node, p->smac);
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -113,7 +114,8 @@ static unsigned link_task(struct node *n, const char *eth, const char *addr, con
 	run("ip neigh add %s lladdr %02x:%02x:%02x:%02x:%02x:%02x dev h%s nud permanent", addr, mac[0], mac[1], mac[2],
 	    mac[3], mac[4], mac[5], eth);
 	enter(n->task_ns);
-	run("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.%s.rp_filter=0",
+	run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 "
+	    "net.ipv4.conf.%s.rp_filter=0",
 	    eth);
 	run("ip addr add %s/24 dev %s && ip link set %s up", addr, eth, eth);
 	if (route)
@@ -449,15 +451,14 @@ static void published_port(void **state)
 	close(srv[1]);
 }
 
-static void bulk(void **state)
+static void check_bulk(enum ns from, const char *addr)
 {
 	int srv[2] = { server(T1, SOCK_STREAM, 80), server(T2, SOCK_STREAM, 80) };
 	bool seen[2] = {};
 	struct sockaddr_in peer;
 
-	(void)state;
 	for (int i = 0; i < 40 && !(seen[0] && seen[1]); i++) {
-		int conn, fd = dial(CLIENT, NULL, 0, "172.31.9.11", 8080);
+		int conn, fd = dial(from, NULL, 0, addr, 8080);
 		assert_true(fd >= 0);
 		int which = accepted(srv, &conn, &peer);
 		if (!seen[which]) {
@@ -471,6 +472,14 @@ static void bulk(void **state)
 	assert_true(seen[0] && seen[1]);
 	close(srv[0]);
 	close(srv[1]);
+}
+
+static void bulk(void **state)
+{
+	(void)state;
+	check_bulk(CLIENT, "172.31.9.11");
+	check_bulk(N1, "127.0.0.1");
+	check_bulk(T1, "172.31.9.11");
 }
 
 static void from_the_host(void **state)
@@ -743,6 +752,100 @@ static void second_chance(void **state)
 	close(srv[1]);
 }
 
+/* Nothing listens in the tasks: their refusals find the client, from here and through the tunnel. */
+static void udp_refusal(void **state)
+{
+	struct sockaddr_in to = sin_of("172.31.9.11", 8080);
+
+	(void)state;
+	for (int i = 0; i < 12; i++) {
+		char b[8];
+		int fd = socket_in(CLIENT, SOCK_DGRAM);
+		assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+		assert_int_equal(send(fd, "ping", 4, 0), 4);
+		if (!readable(fd, 2000)) {
+			print_drops();
+			fail_msg("no answer to datagram %d", i);
+		}
+		assert_int_equal(recv(fd, b, sizeof(b), 0), -1);
+		assert_int_equal(errno, ECONNREFUSED);
+		close(fd);
+	}
+}
+
+static int mtu_to_client(enum ns n)
+{
+	struct sockaddr_in to = sin_of("172.31.9.100", 9);
+	int fd = socket_in(n, SOCK_DGRAM), mtu = 0;
+	socklen_t len = sizeof(mtu);
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &len), 0);
+	close(fd);
+	return mtu;
+}
+
+/* As a router on the client's side would say it. */
+static void send_too_big(uint16_t client_port, uint16_t mtu)
+{
+	struct {
+		struct icmphdr icmp;
+		struct iphdr ip;
+		struct udphdr udp;
+	} m = { .icmp = { .type = ICMP_DEST_UNREACH, .code = ICMP_FRAG_NEEDED },
+		.ip = { .version = 4, .ihl = 5, .ttl = 60, .protocol = IPPROTO_UDP, .tot_len = htons(1400) } };
+	struct sockaddr_in node = sin_of("172.31.9.11", 0), client = sin_of("172.31.9.100", 0);
+
+	m.icmp.un.frag.mtu = htons(mtu);
+	m.ip.frag_off = htons(0x4000);
+	m.ip.saddr = node.sin_addr.s_addr;
+	m.ip.daddr = client.sin_addr.s_addr;
+	m.ip.check = internet_sum(&m.ip, sizeof(m.ip));
+	m.udp.source = htons(8080);
+	m.udp.dest = htons(client_port);
+	m.udp.len = htons(1380);
+	m.icmp.checksum = internet_sum(&m, sizeof(m));
+	enter(CLIENT);
+	int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+	assert_true(fd >= 0);
+	assert_int_equal(sendto(fd, &m, sizeof(m), 0, (struct sockaddr *)&node, sizeof(node)), sizeof(m));
+	close(fd);
+}
+
+static void path_mtu(void **state)
+{
+	int srv[2] = { server(T1, SOCK_DGRAM, 80), server(T2, SOCK_DGRAM, 80) };
+	bool seen[2] = {};
+
+	(void)state;
+	for (uint16_t port = 21000; port < 21040 && !(seen[0] && seen[1]); port++) {
+		struct sockaddr_in to = sin_of("172.31.9.11", 8080), from = sin_of("172.31.9.100", port);
+		struct pollfd p[2] = { { .fd = srv[0], .events = POLLIN }, { .fd = srv[1], .events = POLLIN } };
+		char b[8];
+		int fd = socket_in(CLIENT, SOCK_DGRAM);
+		assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
+		assert_int_equal(sendto(fd, "ping", 4, 0, (struct sockaddr *)&to, sizeof(to)), 4);
+		assert_true(poll(p, 2, 2000) > 0);
+		int w = p[0].revents ? 0 : 1;
+		assert_int_equal(recv(srv[w], b, sizeof(b), 0), 4);
+		close(fd);
+		if (seen[w])
+			continue;
+		seen[w] = true;
+		assert_int_equal(mtu_to_client(w ? T2 : T1), 1450);
+		send_too_big(port, 1200);
+		/* It arrives by softirq on the way through three namespaces. */
+		for (int i = 0; i < 200 && mtu_to_client(w ? T2 : T1) != 1200; i++)
+			poll(NULL, 0, 10);
+		if (mtu_to_client(w ? T2 : T1) != 1200)
+			print_drops();
+		assert_int_equal(mtu_to_client(w ? T2 : T1), 1200);
+	}
+	assert_true(seen[0] && seen[1]);
+	close(srv[0]);
+	close(srv[1]);
+}
+
 /* Everything open stays open while one backend drains and the daemon restarts. */
 static void drain_and_restart(void **state)
 {
@@ -795,10 +898,11 @@ static void drain_and_restart(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(published_port), cmocka_unit_test(bulk),          cmocka_unit_test(from_the_host),
-		cmocka_unit_test(from_a_task),    cmocka_unit_test(host_mode),     cmocka_unit_test(colliding_ports),
-		cmocka_unit_test(udp_both_ways),  cmocka_unit_test(overlay),       cmocka_unit_test(socket_hooks),
-		cmocka_unit_test(refused),        cmocka_unit_test(second_chance), cmocka_unit_test(drain_and_restart),
+		cmocka_unit_test(published_port),    cmocka_unit_test(bulk),          cmocka_unit_test(from_the_host),
+		cmocka_unit_test(from_a_task),       cmocka_unit_test(host_mode),     cmocka_unit_test(colliding_ports),
+		cmocka_unit_test(udp_both_ways),     cmocka_unit_test(overlay),       cmocka_unit_test(socket_hooks),
+		cmocka_unit_test(refused),           cmocka_unit_test(second_chance), cmocka_unit_test(udp_refusal),
+		cmocka_unit_test(drain_and_restart), cmocka_unit_test(path_mtu),
 	};
 	int failed;
 
