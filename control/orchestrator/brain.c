@@ -245,7 +245,6 @@ void brain_free(struct brain *b)
 	map_fini(&b->waiting);
 	vec_fini(&b->touched);
 	map_fini(&b->touched_ids);
-	map_fini(&b->others);
 	sched_free(b->sched);
 	alloc_free(b->alloc);
 	free(b);
@@ -361,15 +360,6 @@ static void look_at_services(struct brain *b)
 	map_fini(&dirty);
 }
 
-static void note_others(struct brain *b)
-{
-	const void *const *v;
-	size_t n = store_tx_touched(b->tx, STORE_TASK, &v);
-	map_fini(&b->others);
-	for (size_t i = 0; i < n; i++)
-		map_put(&b->others, ((const struct md_meta *)v[i])->id, (void *)v[i]);
-}
-
 int64_t brain_step(struct brain *b, struct store_tx *tx)
 {
 	b->tx = tx;
@@ -377,7 +367,6 @@ int64_t brain_step(struct brain *b, struct store_tx *tx)
 	b->budget = STEP_BUDGET;
 	b->touched.len = 0;
 	map_fini(&b->touched_ids);
-	note_others(b);
 	look_at_networks(b);
 	look_at_services(b);
 	brain_place(b);

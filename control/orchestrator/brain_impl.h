@@ -67,11 +67,6 @@ struct brain {
 	bool retry_waiting;
 	struct VEC(struct btouch) touched; /* by the last step */
 	struct map touched_ids;
-	/*
-	 * Tasks somebody else changed in this transaction before the step (the shell lets dispatcher and brain share
-	 * one): id -> the transaction's version. The books still follow the store; the events come when it is applied.
-	 */
-	struct map others;
 	/* one step */
 	struct store_tx *tx;
 	int64_t now;

@@ -45,14 +45,14 @@ void look_open(struct look *l, struct brain *b, struct bservice *m, const struct
 	*l = (struct look){ .b = b, .m = m, .svc = svc, .wake = NEVER };
 	if (svc)
 		l->mode = md_service_mode_of(&svc->spec);
-	/* A step looks at a service once, and first: it has changed none of its tasks yet. */
+	/*
+	 * As the store has them: a step looks at a service once, before it changes any of its tasks. The dispatcher
+	 * may have reports of some in the same transaction; their events come when it is applied.
+	 */
 	struct store_list tasks = store_tasks_of_service(b->s, id);
 	l->one_version = true;
 	for (size_t i = 0; i < tasks.n; i++) {
-		const struct md_task *t = tasks.v[i], *newer = NULL;
-		if (b->others.count)
-			newer = map_get(&b->others, t->meta.id);
-		t = newer ? newer : t;
+		const struct md_task *t = tasks.v[i];
 		struct view v = { .t = t, .order = i };
 		v.node = ID_EMPTY(t->node) ? NULL : sched_node(b->sched, t->node.s);
 		l->one_version = l->one_version && svc && t->spec_version.index == svc->spec_version.index;

@@ -28,7 +28,7 @@ struct event {
 /* What is promised of a service while nothing but an update goes on. */
 struct promise {
 	char id[MESH_ID_LEN + 1];
-	bool on;
+	bool on, stop_first;
 	size_t serving_min, busy_max, wanted_max;
 };
 
@@ -204,6 +204,15 @@ static void check_promises(struct sim *s)
 			serving += up;
 			busy += !up;
 		}
+		/* Stop-first: where one starts, the one before has ended. */
+		for (size_t j = 0; j < l.n && p->stop_first; j++)
+			for (size_t k = 0; k < j; k++) {
+				const struct md_task *x = l.v[j], *y = l.v[k];
+				check(s,
+				      x->slot != y->slot || x->status.state != MD_TASK_RUNNING ||
+				              y->status.state != MD_TASK_RUNNING,
+				      "%s.%llu runs twice", svc->spec.name, (unsigned long long)x->slot);
+			}
 		check(s, serving >= p->serving_min, "%s: %zu serving, %zu promised", svc->spec.name, serving,
 		      p->serving_min);
 		check(s, busy <= p->busy_max, "%s: %zu being replaced, %zu allowed", svc->spec.name, busy, p->busy_max);
@@ -574,7 +583,7 @@ static struct {
 	uint64_t parallelism;
 	int order;
 	int failure;
-	bool ports, host_port, memory, global, job;
+	bool ports, host_port, memory, global, job, net;
 	int restart;
 } shape;
 
@@ -594,6 +603,10 @@ static void shaped(struct md_service_spec *p)
 		port->mode = shape.host_port ? MD_PUBLISH_HOST : MD_PUBLISH_INGRESS;
 		port->published = shape.host_port ? 7000 : 0;
 	}
+	if (shape.net) {
+		struct md_network_config *c = LIST_ADD(&p->task.networks);
+		c->target = xstrdup("small");
+	}
 	md_service_spec_defaults(p);
 	p->update->parallelism = shape.parallelism;
 	p->update->order = shape.order;
@@ -612,6 +625,7 @@ static void roll_shape(struct sim *s)
 	shape.failure = MD_FAILURE_PAUSE + (int)rnd(s, 3);
 	shape.ports = rnd(s, 2);
 	shape.memory = rnd(s, 2);
+	shape.net = rnd(s, 2);
 	shape.restart = (int)rnd(s, 4);
 }
 
@@ -627,6 +641,15 @@ static void sim_open(struct sim *s, uint64_t seed, size_t nodes)
 		snprintf(name, sizeof(name), "n%zu", i);
 		world_add_node(&s->w, name);
 	}
+	/* Small enough that its addresses come round. */
+	char id[MESH_ID_LEN + 1];
+	mesh_id_make(&s->w.rng, id);
+	struct store_tx *tx = store_tx_new(s->w.s, s->w.now);
+	struct md_network *n = store_tx_create(tx, STORE_NETWORK, id);
+	n->spec.name = xstrdup("small");
+	n->spec.ipam = sch_new(&md_ipam_options_schema);
+	LIST_ADD(&n->spec.ipam->configs)->subnet = xstrdup(nodes > 50 ? "10.9.0.0/23" : "10.9.0.0/25");
+	(void)!world_commit(&s->w, tx);
 }
 
 static void sim_close(struct sim *s)
@@ -748,9 +771,11 @@ static void promise(struct sim *s, const char *name)
 		p = n;
 	bool first = v->spec.update->order == MD_ORDER_START_FIRST;
 	struct promise *out = &s->promises[s->n_promises++];
-	*out = (struct promise){
-		.on = true, .serving_min = first ? n : n - p, .busy_max = p, .wanted_max = first ? n + p : n
-	};
+	*out = (struct promise){ .on = true,
+		                 .stop_first = !first,
+		                 .serving_min = first ? n : n - p,
+		                 .busy_max = p,
+		                 .wanted_max = first ? n + p : n };
 	mesh_id_set(out->id, v->meta.id);
 }
 

@@ -247,6 +247,39 @@ static void test_freed_address_rests(void **state)
 	alloc_free(a);
 }
 
+/* A new leader knows only the objects; it goes on behind the newest, ended or not. */
+static void test_new_leader_goes_on(void **state)
+{
+	struct alloc *a = fresh();
+	struct md_network *n = new_network("n1", "net", "10.9.0.0/24");
+	struct md_task *t[10];
+	char id[16];
+	(void)state;
+	must(alloc_network(a, n, err));
+	for (int i = 0; i < 10; i++) {
+		snprintf(id, sizeof(id), "t%d", i);
+		t[i] = new_task(id, "net");
+		t[i]->meta.created_at = 100 + i / 5; /* five a command */
+		must(alloc_task(a, t[i], err));
+	}
+	t[9]->status.state = MD_TASK_FAILED;
+	alloc_free(a);
+	a = fresh();
+	alloc_resume(a, true);
+	alloc_network_put(a, n);
+	for (int i = 0; i < 10; i++)
+		alloc_task_put(a, t[(i * 7) % 10]); /* in any order */
+	alloc_resume(a, false);
+	struct md_task *next = new_task("next", "net");
+	must(alloc_task(a, next, err));
+	assert_string_equal(next->attachments.v[0].addresses.v[0], "10.9.0.12/24");
+	sch_free(&md_task_schema, next);
+	for (int i = 0; i < 10; i++)
+		sch_free(&md_task_schema, t[i]);
+	sch_free(&md_network_schema, n);
+	alloc_free(a);
+}
+
 static void test_subnets(void **state)
 {
 	struct alloc *a = fresh();
@@ -444,6 +477,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_twin),
 		cmocka_unit_test(test_freed_address_rests),
+		cmocka_unit_test(test_new_leader_goes_on),
 		cmocka_unit_test(test_subnets),
 		cmocka_unit_test(test_pool_runs_out),
 		cmocka_unit_test(test_ip_range_and_gateway),

@@ -545,6 +545,99 @@ static void wants_memory(struct md_service_spec *s)
 	s->task.resources->reservations->memory_bytes = 6LL << 30;
 }
 
+static void another_version_of_the_same_spec_replaces_nothing(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 3, NULL);
+	world_run_for(&w, NS_PER_SEC);
+	uint64_t version = world_service(&w, "web")->spec_version.index + 100;
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s,
+	           s->spec_version.index = version);
+	world_run_for(&w, 20 * NS_PER_SEC);
+	assert_int_equal(store_count(w.s, STORE_TASK), 3);
+	for (size_t i = 0; i < 3; i++) /* clients compare versions */
+		assert_int_equal(task_of(&w, "web", i)->spec_version.index, version);
+	/* A constraint that its node meets anyway moves nothing either; one that it does not meet moves it. */
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s, {
+		strs_add(&s->spec.task.placement->constraints, "node.platform.os==linux");
+		s->spec_version.index++;
+	});
+	world_run_for(&w, 20 * NS_PER_SEC);
+	assert_int_equal(store_count(w.s, STORE_TASK), 3);
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s, {
+		strs_add(&s->spec.task.placement->constraints, "node.hostname!=n1");
+		s->spec_version.index++;
+	});
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_running(&w, "web", NULL, 3);
+	assert_int_equal(on_node(&w, "n1"), 0);
+	world_close(&w);
+}
+
+static void stop_first_waits_for_the_old_one(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 1, NULL);
+	world_run_for(&w, NS_PER_SEC);
+	char old[MESH_ID_LEN + 1];
+	mesh_id_set(old, newest(&w, "web")->meta.id);
+	world_update(&w, "web", image2);
+	world_settle(&w);
+	const struct md_task *t = newest(&w, "web");
+	assert_int_equal(t->desired_state, MD_TASK_READY);
+	world_status(&w, t->meta.id, MD_TASK_READY, 0);
+	/* It drains for a while; its successor is ready and waits. */
+	w.now += 30 * NS_PER_SEC;
+	world_settle(&w);
+	assert_int_equal(newest(&w, "web")->desired_state, MD_TASK_READY);
+	world_status(&w, old, MD_TASK_SHUTDOWN, 0);
+	world_settle(&w);
+	assert_int_equal(newest(&w, "web")->desired_state, MD_TASK_RUNNING);
+	/* One that never ends does not stop an update for ever. */
+	world_run_for(&w, 20 * NS_PER_SEC);
+	mesh_id_set(old, newest(&w, "web")->meta.id);
+	world_update(&w, "web", image3);
+	world_settle(&w);
+	assert_int_equal(newest(&w, "web")->desired_state, MD_TASK_READY);
+	w.now += 100 * NS_PER_SEC;
+	world_settle(&w);
+	assert_int_equal(newest(&w, "web")->desired_state, MD_TASK_RUNNING);
+	world_close(&w);
+}
+
+static void big_service_goes_in_pieces(void **state)
+{
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 3500, publish);
+	size_t commits = w.commits;
+	world_settle(&w);
+	assert_true(w.commits - commits >= 4);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 3500);
+	assert_true(on_node(&w, "n0") >= 1166 && on_node(&w, "n0") <= 1167);
+	commits = w.commits;
+	set_scale(&w, "web", 10);
+	world_settle(&w);
+	assert_true(w.commits - commits >= 4);
+	world_run(&w);
+	assert_running(&w, "web", NULL, 10);
+	assert_int_equal(store_count(w.s, STORE_TASK), 10);
+	set_scale(&w, "web", 2500);
+	world_run(&w);
+	struct store_tx *tx = store_tx_new(w.s, w.now);
+	store_tx_delete(tx, STORE_SERVICE, world_service(&w, "web")->meta.id);
+	assert_int_equal(world_commit(&w, tx), 0);
+	world_run(&w);
+	assert_int_equal(store_count(w.s, STORE_TASK), 0);
+	world_close(&w);
+}
+
 static void pending_says_why(void **state)
 {
 	struct world w;
@@ -681,6 +774,9 @@ int main(void)
 		cmocka_unit_test(global_service),
 		cmocka_unit_test(replicated_job_runs_to_its_end),
 		cmocka_unit_test(global_job_runs_once_a_node),
+		cmocka_unit_test(another_version_of_the_same_spec_replaces_nothing),
+		cmocka_unit_test(stop_first_waits_for_the_old_one),
+		cmocka_unit_test(big_service_goes_in_pieces),
 		cmocka_unit_test(pending_says_why),
 		cmocka_unit_test(exhausted_network_says_so),
 		cmocka_unit_test(refused_steps_leave_no_trace),
