@@ -243,8 +243,10 @@ static void replicated_job(struct look *l)
 		if (!s->live)
 			continue;
 		taken++;
-		if (slot_complete(s))
+		if (slot_complete(s)) {
+			leave_node(l, s); /* another of it, on its way out, is not needed any more */
 			continue;
+		}
 		slot_decide(l, s); /* restarts, moves away from nodes that went */
 		active += !s->finished;
 	}
@@ -256,7 +258,9 @@ static void global_job(struct look *l)
 {
 	for (size_t i = 0; i < l->slots.len; i++) {
 		struct slot *s = &l->slots.data[i];
-		if (s->live && !slot_complete(s))
+		if (slot_complete(s))
+			leave_node(l, s);
+		else if (s->live)
 			decide_node(l, s);
 	}
 	for (size_t i = 0; i < sched_node_slots(l->b->sched); i++) {

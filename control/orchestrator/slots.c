@@ -227,7 +227,8 @@ static struct view *elder(const struct look *l, const struct slot *s)
 static bool start_first(const struct look *l)
 {
 	const struct md_update_config *c = l->config ? l->config : l->svc->spec.update;
-	return c && c->order == MD_ORDER_START_FIRST;
+	bool job = l->mode == MD_MODE_REPLICATED_JOB || l->mode == MD_MODE_GLOBAL_JOB;
+	return !job && c && c->order == MD_ORDER_START_FIRST;
 }
 
 /* Nothing wanted is left in it. */
