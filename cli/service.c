@@ -126,7 +126,8 @@ static void print_update_config(const json_t *u, const char *title, const char *
 		format_duration(ji(u, "Monitor"), text, sizeof(text));
 		printf(" Monitoring Period: %s\n", text);
 	}
-	printf(" Max failure ratio: %g\n %s order:      %s\n", jf(u, "MaxFailureRatio"), order, js(u, "Order"));
+	printf(" Max failure ratio: %g\n %s order:%*s%s\n", jf(u, "MaxFailureRatio"), order, *order == 'U' ? 6 : 4, "",
+	       js(u, "Order"));
 }
 
 static void print_list(const char *title, const json_t *list)

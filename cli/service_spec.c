@@ -179,9 +179,8 @@ static void set_restart(struct cli *c, json_t *spec)
 		return;
 	if (!jo(spec, TASK "RestartPolicy"))
 		jset(spec, TASK "RestartPolicy",
-		     flag_known(c, "name") ? json_pack("{s:s,s:I,s:i}", "Condition", "any", "Delay",
-		                                       (json_int_t)(5 * NS_PER_S), "MaxAttempts", 0)
-		                           : json_object());
+		     json_pack("{s:s,s:I,s:i}", "Condition", "any", "Delay", (json_int_t)(5 * NS_PER_S), "MaxAttempts",
+		               0));
 	set_str(c, "restart-condition", spec, TASK "RestartPolicy.Condition");
 	set_int(c, "restart-delay", spec, TASK "RestartPolicy.Delay");
 	set_int(c, "restart-max-attempts", spec, TASK "RestartPolicy.MaxAttempts");

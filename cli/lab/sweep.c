@@ -19,7 +19,9 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "cli/lab/lab.h"
+#include "cli/units.h"
 
+#define STOP_WAIT_S 5
 #define CGROOT "/sys/fs/cgroup"
 
 static void pause_ms(long ms)
@@ -338,6 +340,30 @@ static void first_error(int *rc, struct mesh_err *err, int now, const struct mes
 	}
 }
 
+/* All at once; what has not gone after a few seconds is killed with the rest. */
+static void stop_daemons(const struct lab *l)
+{
+	struct pollfd fds[LAB_NODES_MAX];
+	int64_t deadline = now_ns() + STOP_WAIT_S * NS_PER_S;
+	size_t n = 0;
+
+	for (int k = 1; k <= LAB_NODES_MAX; k++) {
+		pid_t pid = lab_daemon_pid(l, k);
+		int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+		if (fd < 0)
+			continue;
+		/* Held now: is it still the one the pid file meant? */
+		if (lab_daemon_pid(l, k) == pid)
+			(void)syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0);
+		fds[n++] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	}
+	for (size_t i = 0; i < n; i++) {
+		int64_t left = (deadline - now_ns()) / 1000000;
+		(void)poll(&fds[i], 1, left > 0 ? (int)left : 0);
+		close(fds[i].fd);
+	}
+}
+
 int lab_sweep(const char *name, struct mesh_err *err)
 {
 	struct str_list groups = { 0 }, netns = { 0 };
@@ -349,9 +375,7 @@ int lab_sweep(const char *name, struct mesh_err *err)
 	snprintf(l.name, sizeof(l.name), "%s", name);
 	lab_run_dir(&l, 0, run);
 	lab_state_dir(&l, 0, state);
-	for (int k = 1; k <= LAB_NODES_MAX; k++)
-		if (lab_daemon_pid(&l, k) > 0)
-			first_error(&rc, err, lab_daemon_stop(&l, k, false, &why), &why);
+	stop_daemons(&l);
 	list_cgroups(name, &groups);
 	list_ours("/run/netns", name, &netns);
 	/* Every step is tried whatever became of the one before; the first failure is told. */
