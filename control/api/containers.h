@@ -16,6 +16,9 @@ void view_container_summary(struct jw *w, struct api *a, const struct agent_cont
 /* com.docker.swarm.* beside the container's own labels. */
 void container_labels(const struct agent_container *c, struct str_map *out);
 
+/* volumes.c; usage: with UsageData, whose size nobody measures. */
+void view_volume(struct jw *w, const struct agent_volume *v, bool usage, bool in_use);
+
 /* ---- procfs.c: what the kernel says of a process and its container ---- */
 
 /* The table of "docker top" for all processes in pid's pid namespace. */

@@ -397,6 +397,8 @@ static void on_attach_end(void *arg, int code, const struct mesh_err *err)
 	struct attach *at = arg;
 	(void)code;
 	(void)err;
+	if (at->log)
+		agent_log_close(at->log); /* the agent keeps it until told */
 	at->log = NULL;
 	if (at->hijack)
 		hijack_end(at->hijack);

@@ -182,9 +182,10 @@ void execs_free(struct execs *e);
 	X(df)                                                                                                          \
 	X(auth)                                                                                                        \
 	X(metrics)                                                                                                     \
-	X(events) X(mesh_node) X(mesh_node_inspect) X(mesh_service_inspect) X(swarm_inspect) X(swarm_init) X(          \
-		swarm_join) X(swarm_leave) X(swarm_update) X(swarm_unlockkey) X(swarm_unlock) X(node_list)             \
-		X(node_inspect) X(node_update) X(node_remove) X(service_list) X(service_inspect) X(service_create) X(  \
+	X(events)                                                                                                      \
+	X(mesh_node) X(mesh_node_inspect) X(mesh_service_inspect) X(swarm_inspect) X(swarm_init) X(swarm_join) X(      \
+		swarm_leave) X(swarm_update) X(swarm_unlockkey) X(swarm_unlock) X(node_list) X(node_inspect)           \
+		X(node_update) X(node_remove) X(service_list) X(service_inspect) X(service_create) X(                  \
 			service_update) X(service_remove) X(service_logs) X(task_list) X(task_inspect) X(task_logs)    \
 			X(network_list) X(network_inspect) X(network_create) X(network_remove) X(network_prune) X(     \
 				network_connect) X(secret_list) X(secret_inspect) X(secret_create) X(secret_update)    \

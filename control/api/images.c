@@ -225,9 +225,10 @@ void api_image_history(struct req *r)
 
 /* One pull or load; its progress is a stream that begins with the first line, so that an early failure is an error. */
 struct bringing {
-	struct req *r;         /* holds a reference, and with it the uploaded file */
-	struct stream *stream; /* NULL before the first line and after the client has gone */
-	bool began, done;
+	struct req *r;           /* holds a reference, and with it the uploaded file */
+	struct stream *stream;   /* NULL before the first line and after the client has gone */
+	bool began, done, named; /* named: a line has said already what was loaded */
+	bool quiet;
 	const char *key; /* "status" when pulling, "stream" when loading */
 	char name[512];
 };
@@ -274,6 +275,10 @@ static void say_line(struct bringing *b, const char *text, const char *end)
 static void on_progress(void *arg, const char *line)
 {
 	struct bringing *b = arg;
+	bool name = strncmp(line, "Loaded image", 12) == 0;
+	b->named = b->named || name;
+	if (b->quiet && !name)
+		return;
 	say_line(b, line, streq(b->key, "stream") ? "\n" : "");
 }
 
@@ -298,7 +303,7 @@ static void say_loaded(struct bringing *b, const struct image *i)
 		say_line(b, text, "");
 		return;
 	}
-	for (size_t k = 0; k < i->tags.n; k++) {
+	for (size_t k = 0; k < i->tags.n && !b->named; k++) {
 		snprintf(text, sizeof(text), "Loaded image: %.512s", i->tags.v[k]);
 		say_line(b, text, "\n");
 	}
@@ -327,7 +332,7 @@ static void on_brought(void *arg, int code, const struct image *i, const struct 
 static struct bringing *bringing_new(struct req *r, const char *key)
 {
 	struct bringing *b = XNEW(struct bringing);
-	*b = (struct bringing){ .r = req_ref(r), .key = key };
+	*b = (struct bringing){ .r = req_ref(r), .key = key, .quiet = req_flag(r, "quiet") };
 	return b;
 }
 
@@ -642,6 +647,13 @@ static bool df_container(void *arg, const struct agent_container *c)
 	return true;
 }
 
+static bool df_volume(void *arg, const struct agent_volume *v)
+{
+	struct df *d = arg;
+	view_volume(d->w, v, true, agent_volume_in_use(api_agent(d->a), v->name));
+	return true;
+}
+
 void api_df(struct req *r)
 {
 	struct jw w = { 0 };
@@ -664,7 +676,11 @@ void api_df(struct req *r)
 	if (api_agent(r->api))
 		agent_each_container(api_agent(r->api), true, df_container, &d);
 	jw_close(&w, ']');
-	jw_kraw(&w, "Volumes", "[]");
+	jw_key(&w, "Volumes");
+	jw_open(&w, '[');
+	if (api_agent(r->api))
+		agent_each_volume(api_agent(r->api), df_volume, &d);
+	jw_close(&w, ']');
 	jw_kraw(&w, "BuildCache", "[]");
 	jw_close(&w, '}');
 	req_reply_json(r, 200, &w);

@@ -185,6 +185,8 @@ static bool on_one_line(void *arg, int stream, int64_t time_ns, const char *text
 static void on_one_end(void *arg, int code, const struct mesh_err *err)
 {
 	struct log_source *s = arg;
+	if (s->one)
+		agent_log_close(s->one); /* the agent keeps it until told */
 	s->one = NULL;
 	source_ended(s, code, err);
 }

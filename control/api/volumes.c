@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Named volumes of this node, as the agent keeps them. */
 #include "base/mem.h"
+#include "control/api/containers.h"
 #include "control/api/filters.h"
 #include "control/api/http.h"
 
@@ -13,7 +14,7 @@ static void write_map_or_null(struct jw *w, const char *key, const struct str_ma
 		jw_null(w);
 }
 
-static void write_volume(struct jw *w, const struct agent_volume *v)
+void view_volume(struct jw *w, const struct agent_volume *v, bool usage, bool in_use)
 {
 	jw_open(w, '{');
 	jw_ktime(w, "CreatedAt", v->created_at - v->created_at % 1000000000);
@@ -23,6 +24,13 @@ static void write_volume(struct jw *w, const struct agent_volume *v)
 	jw_kstr(w, "Name", v->name);
 	write_map_or_null(w, "Options", &v->options);
 	jw_kstr(w, "Scope", "local");
+	if (usage) {
+		jw_key(w, "UsageData");
+		jw_open(w, '{');
+		jw_kint(w, "Size", -1);
+		jw_kint(w, "RefCount", in_use);
+		jw_close(w, '}');
+	}
 	jw_close(w, '}');
 }
 
@@ -45,7 +53,7 @@ static bool list_one(void *arg, const struct agent_volume *v)
 {
 	struct listing *l = arg;
 	if (volume_matches(l, v))
-		write_volume(&l->w, v);
+		view_volume(&l->w, v, false, false);
 	return true;
 }
 
@@ -79,7 +87,7 @@ void api_volume_inspect(struct req *r)
 		req_fail(r, rc, &err);
 	} else {
 		struct jw w = { 0 };
-		write_volume(&w, &v);
+		view_volume(&w, &v, false, false);
 		req_reply_json(r, 200, &w);
 	}
 	sch_clear(&agent_volume_schema, &v);
@@ -119,7 +127,7 @@ void api_volume_create(struct req *r)
 		req_fail(r, rc, &err);
 	} else {
 		struct jw w = { 0 };
-		write_volume(&w, &v);
+		view_volume(&w, &v, false, false);
 		req_reply_json(r, 201, &w);
 	}
 	sch_clear(&agent_volume_schema, &v);
