@@ -247,6 +247,32 @@ static void start_first_waits_for_traffic(void **state)
 	world_close(&w);
 }
 
+/* With start-first a drained node's only task goes when its successor serves; a lost node's at once. */
+static void drain_starts_first(void **state)
+{
+	struct world w;
+	char id[MESH_ID_LEN + 1];
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "web", 1, start_first);
+	world_run(&w);
+	mesh_id_set(id, task_of(&w, "web", 0)->node.s);
+	WORLD_EDIT(&w, STORE_NODE, id, struct md_node, n, n->spec.availability = MD_AVAIL_DRAIN);
+	world_settle(&w);
+	assert_int_equal(store_count(w.s, STORE_TASK), 2);
+	assert_running(&w, "web", NULL, 1); /* still the old one */
+	world_run(&w);
+	assert_running(&w, "web", NULL, 1);
+	assert_int_equal(task_of(&w, "web", 0)->status.state, MD_TASK_SHUTDOWN);
+	assert_string_not_equal(task_of(&w, "web", 1)->node.s, id);
+	mesh_id_set(id, task_of(&w, "web", 1)->node.s);
+	WORLD_EDIT(&w, STORE_NODE, id, struct md_node, n, n->status.state = MD_NODE_DOWN);
+	world_settle(&w);
+	assert_int_equal(task_of(&w, "web", 1)->desired_state, MD_TASK_SHUTDOWN);
+	assert_int_equal(store_count(w.s, STORE_TASK), 3);
+	world_close(&w);
+}
+
 static const struct md_task *newest(const struct world *w, const char *service)
 {
 	struct store_list l = store_tasks_of_service(w->s, world_service(w, service)->meta.id);
@@ -765,6 +791,7 @@ int main(void)
 		cmocka_unit_test(lost_and_drained_nodes),
 		cmocka_unit_test(rolling_update),
 		cmocka_unit_test(start_first_waits_for_traffic),
+		cmocka_unit_test(drain_starts_first),
 		cmocka_unit_test(failure_pauses),
 		cmocka_unit_test(failure_rolls_back),
 		cmocka_unit_test(manual_rollback),
