@@ -72,7 +72,7 @@ static __noinline int icmp_from_ingress(struct __sk_buff *skb)
 	if (tunnel_key(skb, &node, &vni) || !vni || vni != ingress_vni() || !is_node(node) || parse4(skb, &p) ||
 	    (p.smac[1] & ~(MAC_HOP | MAC_MASQ)) != MAC_MARK)
 		return -1;
-	port = parse_quote(skb, &p, &x.q) ? port_of(x.q.proto, x.q.sport) : 0;
+	port = parse_quote(skb, &p, &x.c) ? port_of(x.c.proto, x.c.dport) : 0;
 	if (!port || port->kind != PORT_MESH)
 		return drop(DROP_ICMP);
 	__builtin_memcpy(&x.t.ip, p.dmac + 2, 4);

@@ -28,19 +28,16 @@ static __always_inline bool is_icmp(struct __sk_buff *skb)
 	return (void *)(ip + 1) <= end_of(skb) && ip->protocol == IPPROTO_ICMP;
 }
 
-/* The packet an error quotes. Options in it are not supported: too rare to pay for. */
-struct quoted {
-	__be32 saddr, daddr;
-	__be16 sport, dport;
-	__u8 proto;
-};
-
 static __always_inline __u32 quote_off(const struct packet *p)
 {
 	return L4_OFF(p) + sizeof(struct icmp4);
 }
 
-static __always_inline bool parse_quote(struct __sk_buff *skb, const struct packet *p, struct quoted *q)
+/*
+ * The quoted packet went to the client; c is what the client's next one would look like here: the other way round.
+ * Options in the quote are not supported: too rare to pay for.
+ */
+static __always_inline bool parse_quote(struct __sk_buff *skb, const struct packet *p, struct packet *c)
 {
 	__u32 off = quote_off(p);
 
@@ -58,17 +55,21 @@ static __always_inline bool parse_quote(struct __sk_buff *skb, const struct pack
 		return false;
 	if (ip->version != 4 || ip->ihl != 5 || (ip->frag_off & bpf_htons(0x1fff)))
 		return false;
-	q->saddr = ip->saddr;
-	q->daddr = ip->daddr;
-	q->sport = ports[0];
-	q->dport = ports[1];
-	q->proto = ip->protocol;
-	return q->proto == IPPROTO_TCP || q->proto == IPPROTO_UDP;
+	c->saddr = ip->daddr;
+	c->daddr = ip->saddr;
+	c->sport = ports[1];
+	c->dport = ports[0];
+	c->proto = ip->protocol;
+	c->tcp = TCP_ACK;
+	return has_ports(c);
 }
 
-/* Changes the quoted packet to n. Its IP header sums to the same as before, so only ports touch the ICMP sum. */
-static __always_inline int rewrite_quote(struct __sk_buff *skb, const struct packet *p, const struct quoted *q,
-                                         const struct quoted *n)
+/*
+ * Makes the quoted packet one of the flow n (as c: from the client). Its IP header sums to the same as before, so
+ * only ports touch the ICMP sum.
+ */
+static __always_inline int rewrite_quote(struct __sk_buff *skb, const struct packet *p, const struct packet *c,
+                                         const struct rewrite *n)
 {
 	void *data = data_of(skb), *end = end_of(skb);
 	struct iphdr *ip = data + quote_off(p);
@@ -78,33 +79,20 @@ static __always_inline int rewrite_quote(struct __sk_buff *skb, const struct pac
 
 	if ((void *)(ports + 4) > end || (void *)(icmp + 1) > end)
 		return -1;
-	sum = (__u64)(__u16)~ip->check + (__u32)~q->saddr + n->saddr + (__u32)~q->daddr + n->daddr;
-	ip->saddr = n->saddr;
-	ip->daddr = n->daddr;
+	sum = (__u64)(__u16)~ip->check + (__u32)~c->daddr + n->daddr + (__u32)~c->saddr + n->saddr;
+	ip->saddr = n->daddr;
+	ip->daddr = n->saddr;
 	ip->check = (__u16)~fold16(sum);
-	sum = (__u64)(__u16)~icmp->check + (__u16)~q->sport + n->sport + (__u16)~q->dport + n->dport;
-	ports[0] = n->sport;
-	ports[1] = n->dport;
+	sum = (__u64)(__u16)~icmp->check + (__u16)~c->dport + n->dport + (__u16)~c->sport + n->sport;
+	ports[0] = n->dport;
+	ports[1] = n->sport;
 	icmp->check = (__u16)~fold16(sum);
 	return 0;
 }
 
-/* What the client's next packet of the quoted flow would look like here. */
-static __always_inline struct packet client_packet(const struct quoted *q)
-{
-	return (struct packet){
-		.saddr = q->daddr,
-		.daddr = q->saddr,
-		.sport = q->dport,
-		.dport = q->sport,
-		.proto = q->proto,
-		.tcp = TCP_ACK,
-	};
-}
-
 /* An error from the client's side on its way to a task. */
 struct error {
-	struct quoted q;
+	struct packet c;
 	struct origin o;
 	struct target t;
 	__u32 service; /* 0: host mode */
@@ -114,7 +102,6 @@ struct error {
 /* x->t is of this node. Passed on like the flow's own packets where this task does not have it. */
 SUBPROG int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct error *x)
 {
-	struct packet c = client_packet(&x->q);
 	struct abi_service *s = x->service ? service_of(x->service) : 0;
 	struct rewrite r = rewrite_of(p);
 	struct abi_flow_key k;
@@ -122,24 +109,24 @@ SUBPROG int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct e
 	__u32 other;
 
 	if (x->t.ifindex) {
-		key_of_target(&k, &c, &x->t, &x->o, x->port);
-		f = flow_find(&k, &c);
+		key_of_target(&k, &x->c, &x->t, &x->o, x->port);
+		f = flow_find(&k, &x->c);
 	}
 	if (!f && s && !(x->o.mac_flags & MAC_HOP)) {
-		other = choose_other(s, &c, x->t.ip);
+		other = choose_other(s, &x->c, x->t.ip);
 		if (!other || !target_of_backend(&x->t, other))
 			return drop(DROP_ICMP);
 		x->o.mac_flags |= MAC_HOP;
 		if (x->t.node)
 			return send_on(skb, p, &x->t, &x->o);
-		key_of_target(&k, &c, &x->t, &x->o, x->port);
-		f = flow_find(&k, &c);
+		key_of_target(&k, &x->c, &x->t, &x->o, x->port);
+		f = flow_find(&k, &x->c);
 	}
 	if (!f || !x->t.ifindex)
 		return drop(DROP_ICMP);
-	struct quoted n = { .saddr = x->t.ip, .daddr = k.peer.w[3], .sport = x->port, .dport = k.pport };
+	struct rewrite n = { .saddr = k.peer.w[3], .daddr = x->t.ip, .sport = k.pport, .dport = x->port };
 	r.daddr = x->t.ip;
-	if (rewrite(skb, p, &r) || rewrite_quote(skb, p, &x->q, &n))
+	if (rewrite(skb, p, &r) || rewrite_quote(skb, p, &x->c, &n))
 		return drop(DROP_NAT);
 	return to_task(skb, x->t.ifindex, x->t.mac, false);
 }
@@ -153,10 +140,10 @@ SUBPROG int icmp_take_in(struct __sk_buff *skb)
 	struct abi_port *port;
 	struct packet p;
 
-	if (parse4(skb, &p) || !parse_quote(skb, &p, &x.q))
+	if (parse4(skb, &p) || !parse_quote(skb, &p, &x.c))
 		return TC_ACT_UNSPEC;
-	port = port_of(x.q.proto, x.q.sport);
-	if (!port || (port->flags & PORT_CLOSED_HERE) || !is_host_addr(x.q.saddr) || p.ttl <= 1)
+	port = port_of(x.c.proto, x.c.dport);
+	if (!port || (port->flags & PORT_CLOSED_HERE) || !is_host_addr(x.c.daddr) || p.ttl <= 1)
 		return TC_ACT_UNSPEC;
 	x.port = port->target;
 	if (port->kind == PORT_HOST) {
@@ -165,10 +152,9 @@ SUBPROG int icmp_take_in(struct __sk_buff *skb)
 			return TC_ACT_UNSPEC;
 		target_of_endpoint(&x.t, ep, port->ip.w[3]);
 	} else {
-		struct packet c = client_packet(&x.q);
 		x.service = port->service;
 		s = service_of(x.service);
-		if (!s || !target_of_backend(&x.t, choose(s, &c)))
+		if (!s || !target_of_backend(&x.t, choose(s, &x.c)))
 			return TC_ACT_UNSPEC;
 	}
 	if (x.t.node)
@@ -181,26 +167,25 @@ SUBPROG int icmp_answer(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
 	struct abi_iface *i = bpf_map_lookup_elem(&ifaces, &ifindex);
-	struct quoted q, n = {};
-	struct rewrite r;
-	struct packet p;
+	struct rewrite r, n = {};
+	struct packet p, c;
 	struct abi_flow *f;
 	__be32 node;
 
-	if (!i || parse4(skb, &p) || !parse_quote(skb, &p, &q))
+	if (!i || parse4(skb, &p) || !parse_quote(skb, &p, &c))
 		return -1;
-	struct packet a = { .saddr = q.daddr, .daddr = q.saddr, .sport = q.dport, .dport = q.sport, .proto = q.proto };
-	f = flow_of_answer(&a, a.saddr);
+	/* The quote went to the task here: c is an answer of the task's, the way flows are looked up for those. */
+	f = flow_of_answer(&c, c.saddr);
 	if (!f || f->task != i->task)
 		return -1;
 	node = f->flags & FLOW_DIRECT ? 0 : f->node.w[3];
 	r = rewrite_of(&p);
-	n.saddr = r.daddr = f->client.w[3];
-	n.daddr = r.saddr = f->dst.w[3];
-	n.sport = f->cport;
-	n.dport = f->dport;
+	n.saddr = r.saddr = f->dst.w[3];
+	n.daddr = r.daddr = f->client.w[3];
+	n.sport = f->dport;
+	n.dport = f->cport;
 	r.hops = p.ttl > 1;
-	if (rewrite(skb, &p, &r) || rewrite_quote(skb, &p, &q, &n))
+	if (rewrite(skb, &p, &r) || rewrite_quote(skb, &p, &c, &n))
 		return drop(DROP_NAT);
 	return send_answer(skb, r.saddr, r.daddr, node, p.smac);
 }
