@@ -618,7 +618,10 @@ static int mounts_make(const struct oci_in *in, struct oci_out *out, json_t **li
 	}
 	own_file(&ms, "hostname", "/etc/hostname");
 	own_file(&ms, "hosts", "/etc/hosts");
-	own_file(&ms, "resolv.conf", "/etc/resolv.conf");
+	if (!in->host_network)
+		own_file(&ms, "resolv.conf", "/etc/resolv.conf");
+	else if (!has_mount(ms.list, "/etc/resolv.conf")) /* nobody answers at 127.0.0.11 there */
+		add_mount(ms.list, "bind", "/etc/resolv.conf", "/etc/resolv.conf", "rbind,rprivate,ro");
 	if (c->init.set && c->init.v)
 		add_mount(ms.list, "bind", in->shim, "/sbin/docker-init", "bind,rprivate,ro");
 	mount_files(&ms);

@@ -26,8 +26,9 @@ static void timer(struct tk_actions *out, int64_t ms)
 MESH_PRINTF(5, 6)
 static void status(struct tk *t, struct tk_actions *out, int state, const char *msg, const char *fmt, ...)
 {
-	if (state < t->state)
-		return; /* after a restart the early steps run again; they were reported */
+	/* After a restart the early steps run again, and were reported; an end is told once, by who knew first. */
+	if (state < t->state || t->state > MD_TASK_RUNNING)
+		return;
 	t->state = state;
 	if (state > MD_TASK_RUNNING)
 		t->traffic = MD_TRAFFIC_NONE;

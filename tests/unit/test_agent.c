@@ -913,6 +913,7 @@ static void test_health_gates_running(void **state)
 	NEED(f);
 	struct md_task *t = task_new(f, "sleep 100");
 	t->spec.container->health = health_of("test -e /ok");
+	t->spec.container->stop_grace_period.v = 100 * NS_PER_MS;
 	struct seen *s = assign(f, t);
 	UNTIL(f, s->last.message && strstr(s->last.message, "waiting for the health check"));
 	assert_int_equal(s->last.state, MD_TASK_STARTING);
