@@ -87,6 +87,8 @@ int clock_parse(const char *s, int64_t *out)
 		if (*p)
 			return MESH_E_INVALID;
 		time_t sec = timegm(&tm) - offset;
+		if (sec > INT64_MAX / NS_PER_SEC - 1)
+			return MESH_E_INVALID;
 		/* Go's zero time and everything before 1970 means "not set" in this API. */
 		*out = sec <= 0 ? 0 : sec * NS_PER_SEC + frac;
 		return 0;
