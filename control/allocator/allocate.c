@@ -196,7 +196,9 @@ int alloc_network(struct alloc *a, struct md_network *n, struct mesh_err *err)
 	n->vni = vni;
 	if (!n->ipam.driver.name)
 		str_set(&n->ipam.driver.name, "default");
-	struct md_ipam_config *c = n->ipam.configs.n ? &n->ipam.configs.v[0] : LIST_ADD(&n->ipam.configs);
+	if (!n->ipam.configs.n)
+		(void)sch_list_add(&n->ipam.configs, sizeof(struct md_ipam_config));
+	struct md_ipam_config *c = &n->ipam.configs.v[0];
 	str_set(&c->subnet, cidr_format(subnet, text));
 	str_set(&c->ip_range, asked ? asked->ip_range : NULL);
 	if (asked && asked->gateway && *asked->gateway)

@@ -35,7 +35,7 @@ struct bservice *brain_service(struct brain *b, const char *id)
 		return v;
 	v = XNEW(struct bservice);
 	mesh_id_set(v->id, id);
-	v->wake = NEVER;
+	v->wake = v->queued = NEVER;
 	map_put(&b->services, id, v);
 	return v;
 }
@@ -44,6 +44,43 @@ void brain_dirty(struct brain *b, const char *service)
 {
 	if (*service)
 		set_add(&b->dirty, service);
+}
+
+/* ---- alarms: a binary heap; an entry that its service no longer waits for is dropped when it comes up ---- */
+
+void brain_alarm(struct brain *b, struct bservice *m, int64_t at)
+{
+	m->wake = at;
+	if (at >= m->queued)
+		return; /* the earlier alarm sets this one when it rings */
+	m->queued = at;
+	struct balarm a = { .at = at };
+	mesh_id_set(a.id, m->id);
+	vec_push(&b->alarms, a);
+	struct balarm *h = b->alarms.data;
+	for (size_t i = b->alarms.len - 1; i && h[i].at < h[(i - 1) / 2].at; i = (i - 1) / 2) {
+		a = h[i];
+		h[i] = h[(i - 1) / 2];
+		h[(i - 1) / 2] = a;
+	}
+}
+
+static struct balarm alarm_pop(struct brain *b)
+{
+	struct balarm *h = b->alarms.data, top = h[0];
+	size_t n = --b->alarms.len, i = 0;
+	h[0] = h[n];
+	for (;;) {
+		size_t best = i;
+		for (size_t c = 2 * i + 1; c <= 2 * i + 2 && c < n; c++)
+			best = h[c].at < h[best].at ? c : best;
+		if (best == i)
+			return top;
+		struct balarm t = h[i];
+		h[i] = h[best];
+		h[best] = t;
+		i = best;
+	}
 }
 
 static bool unplaced(const struct md_task *t)
@@ -81,16 +118,17 @@ static bool failed(const struct md_task *t)
 
 static void on_task(struct brain *b, const struct md_task *old, const struct md_task *t)
 {
+	const struct md_task *any = t ? t : old;
 	if (t)
 		put_task(b, t);
 	else
-		del_task(b, old->meta.id);
+		del_task(b, any->meta.id);
 	if (t && failed(t) && (!old || !failed(old)) && !ID_EMPTY(t->node))
 		sched_failed(b->sched, t->service.s, t->node.s, t->status.timestamp);
 	/* Something got free on a node or a network. */
 	if (old && !md_task_ended(old) && (!t || md_task_ended(t) || md_task_wanted(old) != md_task_wanted(t)))
 		b->retry_waiting = true;
-	brain_dirty(b, (t ? t : old)->service.s);
+	brain_dirty(b, any->service.s);
 }
 
 static bool template_differs(const struct md_service_spec *a, const struct md_service_spec *b)
@@ -101,12 +139,12 @@ static bool template_differs(const struct md_service_spec *a, const struct md_se
 	                  b->endpoint ? b->endpoint : &none);
 }
 
-static void on_service(struct brain *b, const struct md_service *old, const struct md_service *s)
+static void on_service(struct brain *b, const char *id, const struct md_service *old, const struct md_service *s)
 {
 	if (!s) {
-		alloc_service_del(b->alloc, old->meta.id);
+		alloc_service_del(b->alloc, id);
 		b->retry_waiting = true;
-		brain_dirty(b, old->meta.id);
+		brain_dirty(b, id);
 		return;
 	}
 	alloc_service_put(b->alloc, s);
@@ -131,9 +169,8 @@ static bool node_differs(const struct md_node *a, const struct md_node *b)
 	       !sch_equal(&md_node_description_schema, &a->description, &b->description);
 }
 
-static void on_node(struct brain *b, const struct md_node *old, const struct md_node *n)
+static void on_node(struct brain *b, const char *id, const struct md_node *old, const struct md_node *n)
 {
-	const char *id = (n ? n : old)->meta.id;
 	if (old && n && !node_differs(old, n))
 		return;
 	if (n) {
@@ -168,11 +205,11 @@ static void services_on_network(struct brain *b, const struct md_network *n)
 	}
 }
 
-static void on_network(struct brain *b, const struct md_network *old, const struct md_network *n)
+static void on_network(struct brain *b, const char *id, const struct md_network *n)
 {
 	if (!n) {
-		alloc_network_del(b->alloc, old->meta.id);
-		map_del(&b->nets, old->meta.id);
+		alloc_network_del(b->alloc, id);
+		map_del(&b->nets, id);
 		return;
 	}
 	alloc_network_put(b->alloc, n);
@@ -184,18 +221,19 @@ static void on_network(struct brain *b, const struct md_network *old, const stru
 static void on_event(void *arg, const struct store_event *ev)
 {
 	struct brain *b = arg;
+	const struct md_meta *meta = ev->new ? ev->new : ev->old;
 	switch (ev->object) {
 	case STORE_TASK:
 		on_task(b, ev->old, ev->new);
 		break;
 	case STORE_SERVICE:
-		on_service(b, ev->old, ev->new);
+		on_service(b, meta->id, ev->old, ev->new);
 		break;
 	case STORE_NODE:
-		on_node(b, ev->old, ev->new);
+		on_node(b, meta->id, ev->old, ev->new);
 		break;
 	case STORE_NETWORK:
-		on_network(b, ev->old, ev->new);
+		on_network(b, meta->id, ev->new);
 		break;
 	case STORE_CLUSTER:
 		if (ev->new) {
@@ -219,11 +257,11 @@ struct brain *brain_new(struct store *s, struct mesh_rng *rng)
 	alloc_resume(b->alloc, true);
 	alloc_cluster_put(b->alloc, store_cluster(s) ? store_cluster(s) : &(struct md_cluster){ 0 });
 	STORE_EACH(s, STORE_NODE, struct md_node, n)
-		on_node(b, NULL, n);
+		on_node(b, n->meta.id, NULL, n);
 	STORE_EACH(s, STORE_NETWORK, struct md_network, n)
-		on_network(b, NULL, n);
+		on_network(b, n->meta.id, n);
 	STORE_EACH(s, STORE_SERVICE, struct md_service, v)
-		on_service(b, NULL, v);
+		on_service(b, v->meta.id, NULL, v);
 	STORE_EACH(s, STORE_TASK, struct md_task, t)
 		on_task(b, NULL, t);
 	alloc_resume(b->alloc, false);
@@ -243,6 +281,8 @@ void brain_free(struct brain *b)
 	map_fini(&b->nets);
 	map_fini(&b->fresh);
 	map_fini(&b->waiting);
+	map_fini(&b->unallocated);
+	vec_fini(&b->alarms);
 	vec_fini(&b->touched);
 	map_fini(&b->touched_ids);
 	sched_free(b->sched);
@@ -338,12 +378,21 @@ static void look_at_services(struct brain *b)
 {
 	struct map dirty = b->dirty;
 	b->dirty = (struct map){ 0 };
-	MAP_FOREACH(&b->services, e) {
-		const struct bservice *v = e->value;
-		/* Those that found no port or address try again when one may have become free. */
-		if (v->wake <= b->now || (b->retry_waiting && v->alloc_error))
-			set_add(&dirty, e->key);
+	while (b->alarms.len && b->alarms.data[0].at <= b->now) {
+		struct balarm due = alarm_pop(b);
+		struct bservice *v = map_get(&b->services, due.id);
+		if (!v || due.at != v->queued)
+			continue;
+		v->queued = NEVER;
+		if (v->wake <= b->now)
+			set_add(&dirty, v->id);
+		else
+			brain_alarm(b, v, v->wake);
 	}
+	/* Those that found no port or address try again when one may have become free. */
+	if (b->retry_waiting)
+		MAP_FOREACH(&b->unallocated, e)
+			set_add(&dirty, e->key);
 	MAP_FOREACH(&dirty, e) {
 		if (b->budget <= 0) {
 			brain_dirty(b, e->key);
@@ -352,6 +401,7 @@ static void look_at_services(struct brain *b)
 		brain_reconcile(b, e->key);
 		if (service_gone(b, e->key)) {
 			struct bservice *v = map_del(&b->services, e->key);
+			map_del(&b->unallocated, e->key);
 			if (v)
 				bservice_free(v);
 			sched_service_del(b->sched, e->key);
@@ -371,12 +421,7 @@ int64_t brain_step(struct brain *b, struct store_tx *tx)
 	look_at_services(b);
 	brain_place(b);
 	b->tx = NULL;
-	int64_t wake = NEVER;
-	MAP_FOREACH(&b->services, e) {
-		const struct bservice *v = e->value;
-		wake = v->wake < wake ? v->wake : wake;
-	}
-	return wake;
+	return b->alarms.len ? b->alarms.data[0].at : NEVER;
 }
 
 static void put_back(struct brain *b, const struct btouch *t)

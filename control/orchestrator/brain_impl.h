@@ -38,6 +38,7 @@ struct bservice {
 	bool global;       /* new nodes concern it */
 	bool spec_moved;   /* the template changed and nobody moved spec_version */
 	int64_t wake;      /* look again then */
+	int64_t queued;    /* the earliest alarm it has in brain.alarms */
 	char *alloc_error; /* why it has no ports or VIPs; told through its tasks */
 	struct map slots;  /* slot key -> struct bslot; only with max attempts */
 	/* the update under way */
@@ -54,6 +55,11 @@ struct btouch {
 	char service[MESH_ID_LEN + 1]; /* tasks: whose */
 };
 
+struct balarm {
+	int64_t at;
+	char id[MESH_ID_LEN + 1];
+};
+
 struct brain {
 	struct store *s;
 	struct mesh_rng *rng;
@@ -65,6 +71,8 @@ struct brain {
 	struct map fresh;    /* tasks to place now */
 	struct map waiting;  /* tasks nothing could be done for; tried again when something got free */
 	bool retry_waiting;
+	struct map unallocated;            /* services with an alloc_error */
+	struct VEC(struct balarm) alarms;  /* a heap, earliest first; checked against bservice.wake */
 	struct VEC(struct btouch) touched; /* by the last step */
 	struct map touched_ids;
 	/* one step */
@@ -76,6 +84,8 @@ struct brain {
 /* ---- brain.c ---- */
 struct bservice *brain_service(struct brain *b, const char *id);
 void brain_dirty(struct brain *b, const char *service);
+/* Looks at the service again at this time; NEVER: only when something changes. */
+void brain_alarm(struct brain *b, struct bservice *m, int64_t at);
 struct md_task *brain_edit_task(struct brain *b, const char *id);
 void brain_delete_task(struct brain *b, const char *id);
 struct md_service *brain_edit_service(struct brain *b, const char *id);

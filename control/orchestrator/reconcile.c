@@ -44,6 +44,7 @@ static const struct md_service *check_version(struct look *l, const struct md_se
 static void allocate_service(struct look *l)
 {
 	free(TAKE(l->m->alloc_error));
+	map_del(&l->b->unallocated, l->m->id);
 	if (alloc_service_done(l->b->alloc, l->svc))
 		return;
 	struct mesh_err err = { 0 };
@@ -51,6 +52,7 @@ static void allocate_service(struct look *l)
 	l->svc = e;
 	if (alloc_service(l->b->alloc, e, &err)) {
 		l->m->alloc_error = xstrdup(err.msg);
+		map_put(&l->b->unallocated, l->m->id, l->m);
 		return;
 	}
 	l->b->retry_waiting = true; /* its tasks may have waited for this */
@@ -111,6 +113,6 @@ void brain_reconcile(struct brain *b, const char *id)
 		restamp(&l);
 		reap_history(&l);
 	}
-	m->wake = l.wake;
+	brain_alarm(b, m, l.wake);
 	look_close(&l);
 }
