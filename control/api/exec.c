@@ -125,12 +125,15 @@ static struct exec *exec_new(struct api *a, struct exec_create *q, const struct 
 	e->all = a->execs;
 	api_new_hex(a, e->id);
 	strcpy(e->container, c->id);
-	e->detach_keys = TAKE(q->keys);
+	e->detach_keys = q->keys;
+	q->keys = NULL;
+	char *user = q->user, *dir = q->dir;
+	q->user = q->dir = NULL;
 	e->spec = (struct agent_exec_spec){
 		.cmd = q->cmd,
 		.env = q->env,
-		.user = TAKE(q->user),
-		.dir = TAKE(q->dir),
+		.user = user,
+		.dir = dir,
 		.tty = q->tty,
 		.stdin_ = q->in,
 		.stdout_ = q->out,

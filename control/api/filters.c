@@ -60,10 +60,12 @@ int filters_parse(const char *text, const char *const *allowed, struct filters *
 		rc = mesh_fail(err, MESH_E_INVALID, "invalid filters: expected an object");
 	json_object_foreach(j, key, item)
 	{
-		if (!is_allowed(key, allowed))
+		if (!is_allowed(key, allowed)) {
 			rc = mesh_fail(err, MESH_E_INVALID, "invalid filter '%.64s'", key);
-		else
-			rc = take_values(key, item, LIST_ADD(&out->all), err);
+			break;
+		}
+		struct filter *f = LIST_ADD(&out->all);
+		rc = take_values(key, item, f, err);
 		if (rc)
 			break;
 	}

@@ -175,36 +175,21 @@ struct execs *execs_new(void);
 void execs_free(struct execs *e);
 
 /* ---- handlers ---- */
-#define API_HANDLERS(X)                                                                                                \
-	X(ping)                                                                                                        \
-	X(version)                                                                                                     \
-	X(info)                                                                                                        \
-	X(df)                                                                                                          \
-	X(auth)                                                                                                        \
-	X(metrics)                                                                                                     \
-	X(events)                                                                                                      \
-	X(mesh_node) X(mesh_node_inspect) X(mesh_service_inspect) X(swarm_inspect) X(swarm_init) X(swarm_join) X(      \
-		swarm_leave) X(swarm_update) X(swarm_unlockkey) X(swarm_unlock) X(node_list) X(node_inspect)           \
-		X(node_update) X(node_remove) X(service_list) X(service_inspect) X(service_create) X(                  \
-			service_update) X(service_remove) X(service_logs) X(task_list) X(task_inspect) X(task_logs)    \
-			X(network_list) X(network_inspect) X(network_create) X(network_remove) X(network_prune) X(     \
-				network_connect) X(secret_list) X(secret_inspect) X(secret_create) X(secret_update)    \
-				X(secret_remove) X(config_list) X(config_inspect) X(config_create) X(config_update) X( \
-					config_remove) X(container_list) X(container_inspect) X(container_logs)        \
-					X(container_top) X(container_stats) X(container_kill) X(container_stop) X(     \
-						container_start) X(container_restart) X(container_remove)              \
-						X(container_wait) X(container_create) X(container_attach) X(           \
-							container_prune) X(container_unsupported) X(exec_create)       \
-							X(exec_start) X(exec_resize) X(exec_inspect) X(image_list)     \
-								X(image_inspect) X(image_history) X(image_create) X(   \
-									image_load) X(image_tag) X(image_remove)       \
-									X(image_prune) X(image_unsupported) X(         \
-										distribution_inspect) X(volume_list)   \
-										X(volume_inspect) X(volume_create)     \
-											X(volume_remove)               \
-												X(volume_prune)
-#define X(name) void api_##name(struct req *r);
-API_HANDLERS(X)
-#undef X
+typedef void api_handler(struct req *r);
+api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_events, api_mesh_node,
+	api_mesh_node_inspect, api_mesh_service_inspect, api_swarm_inspect, api_swarm_init, api_swarm_join,
+	api_swarm_leave, api_swarm_update, api_swarm_unlockkey, api_swarm_unlock, api_node_list, api_node_inspect,
+	api_node_update, api_node_remove, api_service_list, api_service_inspect, api_service_create, api_service_update,
+	api_service_remove, api_service_logs, api_task_list, api_task_inspect, api_task_logs, api_network_list,
+	api_network_inspect, api_network_create, api_network_remove, api_network_prune, api_network_connect,
+	api_secret_list, api_secret_inspect, api_secret_create, api_secret_update, api_secret_remove, api_config_list,
+	api_config_inspect, api_config_create, api_config_update, api_config_remove, api_container_list,
+	api_container_inspect, api_container_logs, api_container_top, api_container_stats, api_container_kill,
+	api_container_stop, api_container_start, api_container_restart, api_container_remove, api_container_wait,
+	api_container_create, api_container_attach, api_container_prune, api_container_unsupported, api_exec_create,
+	api_exec_start, api_exec_resize, api_exec_inspect, api_image_list, api_image_inspect, api_image_history,
+	api_image_create, api_image_load, api_image_tag, api_image_remove, api_image_prune, api_image_unsupported,
+	api_distribution_inspect, api_volume_list, api_volume_inspect, api_volume_create, api_volume_remove,
+	api_volume_prune;
 
 #endif

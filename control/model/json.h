@@ -56,7 +56,7 @@ size_t md_json_field(const struct schema *s, const char *name);
 
 /* ---- reading ---- */
 
-/* Parses one document: no duplicate keys, nothing after it. MESH_E_INVALID with line and column. Caller json_decrefs. */
+/* One document: no duplicate keys, nothing after it. MESH_E_INVALID with line and column. Caller json_decrefs. */
 int md_json_parse(const void *p, size_t n, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;
 /*
  * obj must be zeroed; on error it holds what was read and must still be cleared. at: path to start from, may be "".
