@@ -292,7 +292,8 @@ static void on_log_done(void *arg, int code, const struct mesh_err *err)
 {
 	struct served_log *s = arg;
 	struct served_call *c = s->call;
-	s->log = NULL;
+	if (s->log)
+		agent_log_close(TAKE(s->log)); /* the agent keeps it until told */
 	if (code)
 		log_debug("log of a task ended task=%s reason=\"%s\"", s->task.s, mesh_err_text(err, code));
 	if (--c->open)
