@@ -190,6 +190,13 @@ char *api_filter1(const char *key, const char *value)
 	return url_dup(text);
 }
 
+bool json_text_ok(const char *text)
+{
+	JSON_CLEAN s = json_string(text);
+
+	return s != NULL;
+}
+
 json_t *jo(const json_t *o, const char *path)
 {
 	char name[128];

@@ -52,6 +52,8 @@ json_t *jo(const json_t *o, const char *path);
 void jset(json_t *o, const char *path, json_t *value);
 void jdel(json_t *o, const char *path);
 
+/* Can it stand in JSON at all? (UTF-8) */
+bool json_text_ok(const char *text);
 /* Go's encoding: sorted or kept order, shortest numbers; indent 0 = one line. */
 void json_put(struct buf *out, const json_t *v, int indent, bool sorted, bool escape_html);
 char *json_line(const json_t *v);

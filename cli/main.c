@@ -51,6 +51,10 @@ static int run(struct cli *c, int argc, char **argv, struct mesh_err *err)
 		help_print(c->cmd, c->path);
 		return 0;
 	}
+	/* What is sent is JSON; what the lab runs is whatever the shell said. */
+	for (int i = 1; i < argc && !c->cmd->local; i++)
+		if (!json_text_ok(argv[i]))
+			return mesh_fail(err, MESH_E_INVALID, "argument %d is not UTF-8", i);
 	return c->cmd->run(c, err);
 }
 

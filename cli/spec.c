@@ -633,13 +633,15 @@ static void env_put(json_t *list, const char *var)
 /* A name alone means "as it is here"; keep: a flag's name stays although it has no value here. */
 static int env_add(json_t *list, const char *var, bool keep, struct mesh_err *err)
 {
-	if (!*var || *var == '=')
+	if (!*var || *var == '=' || !json_text_ok(var))
 		return mesh_fail(err, MESH_E_INVALID, "invalid environment variable: %s", var);
 	if (strchr(var, '=')) {
 		env_put(list, var);
 		return 0;
 	}
 	const char *here = getenv(var);
+	if (here && !json_text_ok(here))
+		return mesh_fail(err, MESH_E_INVALID, "the value of %s here is not UTF-8", var);
 	if (here) {
 		CLEAN_FREE char *full = xasprintf("%s=%s", var, here);
 		env_put(list, full);

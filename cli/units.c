@@ -145,6 +145,9 @@ int parse_time(const char *text, int64_t *ns)
 			return MESH_E_INVALID;
 		offset = (*p == '-' ? -1 : 1) * (h * 3600 + m * 60);
 	}
+	/* what fits into 64 bits of ns; Go's zero time does not, and is no time */
+	if (tm.tm_year < 1678 || tm.tm_year > 2261)
+		return MESH_E_INVALID;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;
 	*ns = ((int64_t)timegm(&tm) - offset) * NS_PER_S + frac;

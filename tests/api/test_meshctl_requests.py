@@ -20,7 +20,7 @@ import urllib.parse
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MESHCTL = os.environ.get("MESHCTL") or os.path.join(ROOT, os.environ.get("BUILD", "build"), "meshctl")
+MESHCTL = os.environ.get("MESHCTL") or os.path.join(os.environ.get("MESH_BUILD") or os.path.join(ROOT, "build"), "meshctl")
 DOCKER = shutil.which("docker")
 pytestmark = pytest.mark.skipif(not DOCKER or not os.path.exists(MESHCTL),
                                 reason="needs the docker CLI and a built meshctl (probed: which docker, %s)" % MESHCTL)

@@ -77,9 +77,9 @@ def lab():
 def test_up_down_leaves_nothing():
     before = sorted(glob.glob("/run/netns/*")), os.path.exists("/run/netns")
     try:
-        p = meshctl("lab", "up", "--name", NAME, "--nodes", "2", "--managers", "2")
+        p = meshctl("lab", "up", "--name", NAME, "--nodes", "2")
         assert "n1" in p.stdout and "Try it" in p.stdout
-        assert [n["role"] for n in nodes(NAME).values()] == ["manager", "manager"]
+        assert [n["role"] for n in nodes(NAME).values()] == ["manager", "worker"]
         assert traces(NAME)
     finally:
         meshctl("lab", "down", "--name", NAME)
