@@ -316,8 +316,10 @@ struct md_task *brain_edit_task(struct brain *b, const char *id)
 	return t;
 }
 
-void brain_delete_task(struct brain *b, const char *id)
+void brain_delete_task(struct brain *b, const char *which)
 {
+	char id[MESH_ID_LEN + 1]; /* which may be the task's own, that goes with it */
+	mesh_id_set(id, which);
 	const struct md_task *t = store_tx_get(b->tx, STORE_TASK, id);
 	if (!map_has(&b->touched_ids, id))
 		brain_touch(b, STORE_TASK, id, t->service.s);

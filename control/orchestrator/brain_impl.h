@@ -87,7 +87,7 @@ void brain_dirty(struct brain *b, const char *service);
 /* Looks at the service again at this time; NEVER: only when something changes. */
 void brain_alarm(struct brain *b, struct bservice *m, int64_t at);
 struct md_task *brain_edit_task(struct brain *b, const char *id);
-void brain_delete_task(struct brain *b, const char *id);
+void brain_delete_task(struct brain *b, const char *which);
 struct md_service *brain_edit_service(struct brain *b, const char *id);
 /* Remembers what the step is about to change, once; service: whose task it is, "" for other kinds. */
 void brain_touch(struct brain *b, enum store_kind kind, const char *id, const char *service);

@@ -197,6 +197,8 @@ static void check_iteration(struct look *l)
 	const struct md_service *s = l->svc;
 	bool stale = !s->job_status;
 	for (size_t i = 0; i < l->views.len && !stale; i++) {
+		if (l->views.data[i].deleted)
+			continue;
 		const struct md_task *t = l->views.data[i].t;
 		stale = t->desired_state < MD_TASK_REMOVE && iteration_of(t) == s->job_status->iteration.index &&
 		        !brain_task_current(l->b, s, t);

@@ -31,7 +31,7 @@ static struct bslot *bslot_of(struct look *l, const struct slot *s)
 		const struct md_task *before = NULL;
 		for (size_t i = 0; i < s->n; i++) {
 			const struct md_task *t = s->v[i].t;
-			if (t->spec_version.index != m->version)
+			if (s->v[i].deleted || t->spec_version.index != m->version)
 				continue;
 			if (before) {
 				struct brestart r = { hash64(before->meta.id, MESH_ID_LEN), t->meta.created_at };

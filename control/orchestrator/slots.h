@@ -20,7 +20,7 @@ struct view {
 	const struct md_task *t;
 	const struct md_node *node; /* where it is; NULL when not placed or the node is gone */
 	size_t order;
-	bool deleted;
+	bool deleted; /* then t may be gone */
 };
 
 struct slot {

@@ -428,7 +428,10 @@ static void new_leader(struct sim *s)
 
 static void chaos(struct sim *s)
 {
-	const char *node = any(s, STORE_NODE), *service = any(s, STORE_SERVICE);
+	char node[MESH_ID_LEN + 1], svc[MESH_ID_LEN + 1]; /* copies: what is borrowed ends with the change */
+	mesh_id_set(node, any(s, STORE_NODE));
+	mesh_id_set(svc, any(s, STORE_SERVICE));
+	const char *service = svc[0] ? svc : NULL;
 	switch (rnd(s, 12)) {
 	case 0:
 	case 1:
