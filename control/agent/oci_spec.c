@@ -95,7 +95,9 @@ int oci_signal_parse(const char *s)
 		/* Docker counts real-time signals from the kernel's 34 and 64. */
 		int base = toupper((unsigned char)s[3]) == 'I' ? 34 : 64;
 		v = s[5] ? strtol(s + 5, &end, 10) : 0;
-		return s[5] && *end ? 0 : base + v >= 34 && base + v < 65 ? (int)(base + v) : 0;
+		if ((s[5] && *end) || v < -64 || v > 64)
+			return 0;
+		return base + v >= 34 && base + v < 65 ? (int)(base + v) : 0;
 	}
 	for (int i = 1; i < 32; i++)
 		if (sigabbrev_np(i) && !strcasecmp(s, sigabbrev_np(i)))

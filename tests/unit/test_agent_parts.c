@@ -116,6 +116,7 @@ static void test_signals(void **state)
 	assert_int_equal(oci_signal_parse("9"), 9);
 	assert_int_equal(oci_signal_parse("SIGRTMIN+3"), 37);
 	assert_int_equal(oci_signal_parse("RTMAX-1"), 63);
+	assert_int_equal(oci_signal_parse("RTMAX99999999999999999999"), 0);
 	assert_int_equal(oci_signal_parse("0"), 0);
 	assert_int_equal(oci_signal_parse("99"), 0);
 	assert_int_equal(oci_signal_parse("SIGNOPE"), 0);
