@@ -49,8 +49,14 @@ static void agent_watch_flows(void *arg, const char *task)
 	network_watch_flows(((struct meshd *)arg)->network, task);
 }
 
-static const struct agent_ops agent_ops_ = { agent_status, agent_event,        agent_attach,
-	                                     agent_detach, agent_watch_listen, agent_watch_flows };
+/* Comes a turn of the loop after agent_open, when all that still runs has been attached again. */
+static void agent_adopted(void *arg)
+{
+	network_adopted(((struct meshd *)arg)->network);
+}
+
+static const struct agent_ops agent_ops_ = { agent_status,       agent_event,       agent_attach, agent_detach,
+	                                     agent_watch_listen, agent_watch_flows, agent_adopted };
 
 /* ---- stopping: API, session, manager, agent, network; tasks stay ---- */
 
@@ -133,10 +139,8 @@ static int start(struct meshd *m, struct mesh_err *err)
 	rc = cluster_resume(m, err);
 	if (!rc)
 		rc = agent_open(m->loop, &ac, &agent_ops_, m, &m->agent, err);
-	if (!rc && m->in_swarm) {
-		network_adopted(m->network);
+	if (!rc && m->in_swarm)
 		cluster_watch_certificate(m);
-	}
 	if (!rc)
 		rc = api_open(m->loop, o->socket, &meshd_api_ops, m, &m->api, err);
 	return rc;
