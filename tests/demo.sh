@@ -46,12 +46,12 @@ step "3. Two services on an overlay network"
 say "'front' is published on port 8080 of every node; it asks 'back' by name."
 run "$ctl" network create -d overlay shop
 run "$ctl" service create -q --name back --network shop --replicas 2 mesh-demo:1
-run "$ctl" service create -q --name front --network shop --replicas 3 -p 8080:8000 -e BACK=back:8000 mesh-demo:1
+run "$ctl" service create -q --name front --restart-delay 0s --network shop --replicas 3 -p 8080:8000 -e BACK=back:8000 mesh-demo:1
 run "$ctl" service ls
 run "$ctl" service ps front
 
 step "4. Every node's address answers, and the task sees who really asked"
-say "From a client outside the cluster ($("$ctl" lab client --name $lab -- hostname -I 2>/dev/null | tr -d ' \n' || true)); any node passes the connection on without hiding the client's address."
+say "From a client outside the cluster ($("$ctl" lab client --name $lab -- hostname -I 2>/dev/null | cut -d" " -f1)); any node passes the connection on without hiding the client's address."
 for a in $N1 $N2 $N3; do
 	for i in 1 2; do
 		printf '\033[36m$ curl http://%s:8080/\033[0m\n   ' "$a"

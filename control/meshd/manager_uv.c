@@ -171,8 +171,10 @@ static void on_timer(uv_timer_t *t)
 /* The operator's narration of the cluster. */
 static void on_store(void *arg, const struct store_event *ev)
 {
+	struct manager *mgr = arg;
 	const struct md_node *was = ev->old, *is = ev->new;
-	(void)arg;
+	if (mgr->m->api)
+		api_on_store_event(mgr->m->api, ev);
 	if (ev->object != STORE_NODE || !was || !is || was->status.state == is->status.state)
 		return;
 	const char *hostname = is->description.hostname ? is->description.hostname : "?";

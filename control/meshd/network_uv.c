@@ -48,6 +48,8 @@ static void on_report(struct network *n, struct dp_report *r)
 	struct meshd *m = n->m;
 	switch (r->kind) {
 	case DP_APPLIED:
+		if (r->code)
+			log_warn("a change of the network state is not whole in the kernel yet reason=\"%s\"", r->text);
 		if (m->session)
 			session_applied(m->session, r->version);
 		break;
@@ -215,7 +217,8 @@ void network_attach(struct network *n, const struct md_task *t, int pid, int udp
 		net->network = t->attachments.v[i].network;
 		net->addr = xstrdup(t->attachments.v[i].addresses.v[0]);
 	}
-	if (!a->nets.n)
+	/* Published ports alone give no way out: the node's own network does. */
+	if (!t->spec.networks.n)
 		(void)LIST_ADD(&a->nets);
 	for (size_t i = 0; i < t->endpoint.ports.n; i++) {
 		const struct md_port *p = &t->endpoint.ports.v[i];

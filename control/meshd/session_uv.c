@@ -12,7 +12,6 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 2000
-#define SAVE_DELAY_MS 500
 
 struct session {
 	struct meshd *m;
@@ -22,15 +21,14 @@ struct session {
 	unsigned attempt;
 	struct map statuses;        /* task id -> struct md_task_status, as last said by the agent */
 	struct wire_assign pending; /* parts received so far */
-	struct map net;             /* key -> struct dp_change: what the data plane was told, for a restart */
 	struct md_node_description *described;
-	uv_timer_t retry, beat, save;
+	uv_timer_t retry, beat;
 	int handles;
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
 
-static void connect_now(uv_timer_t *t);
+static void on_timer(uv_timer_t *t);
 
 static void send_message(struct session *s, enum wire_kind kind, const struct schema *schema, const void *obj)
 {
@@ -42,90 +40,11 @@ static void send_message(struct session *s, enum wire_kind kind, const struct sc
 	buf_fini(&b);
 }
 
-/* ---- the network state on disk ---- */
-
-static void change_key(const struct dp_change *c, char out[64])
-{
-	switch (c->kind) {
-	case DP_NODE:
-		snprintf(out, 64, "N%s", c->node->id.s);
-		break;
-	case DP_NETWORK:
-		snprintf(out, 64, "n%s", c->network->id.s);
-		break;
-	case DP_SERVICE:
-		snprintf(out, 64, "s%s%s", c->service->id.s, c->service->network.s);
-		break;
-	default:
-		snprintf(out, 64, "e%s%s", c->endpoint->task.s, c->endpoint->network.s);
-		break;
-	}
-}
-
+/* Does the change hold the object its kind names? */
 static bool change_whole(const struct dp_change *c)
 {
 	return (c->kind == DP_NODE && c->node) || (c->kind == DP_NETWORK && c->network) ||
 	       (c->kind == DP_SERVICE && c->service) || (c->kind == DP_ENDPOINT && c->endpoint);
-}
-
-static void forget_net(struct session *s)
-{
-	MAP_FOREACH(&s->net, e)
-		sch_free(&dp_change_schema, e->value);
-	map_fini(&s->net);
-}
-
-static void remember_net(struct session *s, const struct dp_delta *d)
-{
-	if (d->snapshot)
-		forget_net(s);
-	for (size_t i = 0; i < d->changes.n; i++) {
-		const struct dp_change *c = &d->changes.v[i];
-		char key[64];
-		change_key(c, key);
-		void *old = c->del ? map_del(&s->net, key) : map_put(&s->net, key, sch_dup(&dp_change_schema, c));
-		sch_free(&dp_change_schema, old);
-	}
-	if ((d->changes.n || d->snapshot) && !uv_is_active((uv_handle_t *)&s->save))
-		uv_timer_start(&s->save, connect_now, SAVE_DELAY_MS, 0);
-}
-
-static void save_net(struct session *s)
-{
-	struct dp_delta d = { .snapshot = true, .self = s->m->st.node };
-	struct buf b = { 0 };
-	struct mesh_err err = { 0 };
-	MAP_FOREACH(&s->net, e)
-		sch_copy(&dp_change_schema, LIST_ADD(&d.changes), e->value);
-	sch_encode(&dp_delta_schema, &d, &b);
-	if (state_write(s->m->opt->state, "net", b.data, b.len, &err))
-		log_warn("cannot save the network state; a restart without a manager would not know it reason=\"%s\"",
-		         err.msg);
-	buf_fini(&b);
-	sch_clear(&dp_delta_schema, &d);
-}
-
-static void on_save(uv_timer_t *t)
-{
-	save_net(CONTAINER_OF(t, struct session, save));
-}
-
-static void load_net(struct session *s)
-{
-	struct buf b = { 0 };
-	struct dp_delta *d = sch_new(&dp_delta_schema);
-	bool ok = state_read(s->m->opt->state, "net", &b, NULL) == 0 &&
-	          sch_decode(&dp_delta_schema, d, b.data, b.len) == 0;
-	for (size_t i = 0; ok && i < d->changes.n; i++)
-		ok = change_whole(&d->changes.v[i]);
-	buf_fini(&b);
-	if (!ok) {
-		dp_delta_free(d);
-		return;
-	}
-	d->version = 0;
-	remember_net(s, d);
-	network_submit(s->m->network, d);
 }
 
 /* ---- what the manager says ---- */
@@ -154,7 +73,7 @@ static void on_welcome(struct session *s, const struct wire_welcome *w)
 	s->welcomed = true;
 	s->attempt = 0;
 	uint64_t beat_ms = (uint64_t)(w->heartbeat_ns / NS_PER_MS);
-	uv_timer_start(&s->beat, connect_now, beat_ms, beat_ms);
+	uv_timer_start(&s->beat, on_timer, beat_ms, beat_ms);
 	network_start(m->network);
 	struct wire_status all = { 0 };
 	MAP_FOREACH(&s->statuses, e) {
@@ -189,6 +108,8 @@ static void apply_tasks(struct session *s, struct wire_assign *a)
 			                   .n_configs = w->configs.n,
 			                   .node_id = s->m->st.node.s,
 			                   .node_hostname = s->m->opt->hostname };
+		for (size_t k = 0; k < w->task.spec.networks.n; k++)
+			deps.host_network |= streq(w->task.spec.networks.v[k].target, "host");
 		agent_assign(agent, &w->task, &deps);
 		free(secrets);
 		free(configs);
@@ -216,7 +137,6 @@ static void finish_assign(struct session *s)
 	d->version = a.version;
 	d->snapshot = a.snapshot;
 	d->self = s->m->st.node;
-	remember_net(s, d);
 	/* Networks first: the tasks that come with them attach to them. */
 	network_submit(s->m->network, d);
 	apply_tasks(s, &a);
@@ -339,7 +259,7 @@ static void schedule_retry(struct session *s)
 		ms = RETRY_MAX_MS;
 	ms += mesh_rng_below(&s->m->rng, ms / 4 + 1);
 	s->attempt++;
-	uv_timer_start(&s->retry, connect_now, ms, 0);
+	uv_timer_start(&s->retry, on_timer, ms, 0);
 }
 
 static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err *err)
@@ -386,30 +306,26 @@ static void try_connect(struct session *s)
 	}
 }
 
-/* One entry for the three timers: which one fired says what to do. */
-static void connect_now(uv_timer_t *t)
+static void on_timer(uv_timer_t *t)
 {
 	struct session *s = t->data;
 	if (t == &s->retry)
 		try_connect(s);
-	else if (t == &s->beat)
-		send_message(s, WIRE_HEARTBEAT, wire_schema(WIRE_HEARTBEAT), NULL);
 	else
-		on_save(t);
+		send_message(s, WIRE_HEARTBEAT, wire_schema(WIRE_HEARTBEAT), NULL);
 }
 
 struct session *session_open(struct meshd *m)
 {
 	struct session *s = XNEW(struct session);
-	uv_timer_t *const timers[] = { &s->retry, &s->beat, &s->save };
+	uv_timer_t *const timers[] = { &s->retry, &s->beat };
 	s->m = m;
 	for (size_t i = 0; i < ARRAY_SIZE(timers); i++) {
 		uv_timer_init(m->loop, timers[i]);
 		timers[i]->data = s;
 		s->handles++;
 	}
-	load_net(s);
-	uv_timer_start(&s->retry, connect_now, 0, 0);
+	uv_timer_start(&s->retry, on_timer, 0, 0);
 	return s;
 }
 
@@ -430,7 +346,6 @@ static void session_gone(struct session *s)
 	MAP_FOREACH(&s->statuses, e)
 		sch_free(&md_task_status_schema, e->value);
 	map_fini(&s->statuses);
-	forget_net(s);
 	sch_clear(&wire_assign_schema, &s->pending);
 	sch_free(&md_node_description_schema, s->described);
 	free(s);
@@ -443,11 +358,8 @@ void session_close(struct session *s, bool say_leave, void (*cb)(void *arg), voi
 	s->closing = true;
 	s->closed = cb;
 	s->closed_arg = arg;
-	if (uv_is_active((uv_handle_t *)&s->save) && !say_leave)
-		save_net(s);
 	uv_close((uv_handle_t *)&s->retry, on_timer_closed);
 	uv_close((uv_handle_t *)&s->beat, on_timer_closed);
-	uv_close((uv_handle_t *)&s->save, on_timer_closed);
 	if (!s->conn)
 		return;
 	if (say_leave && s->welcomed)

@@ -184,7 +184,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 void state_forget(const char *dir)
 {
-	static const char *const names[] = { "swarm", "identity", "net", "raft" };
+	static const char *const names[] = { "swarm", "identity", "dataplane.state", "raft" };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char path[PATH_MAX];
 		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);

@@ -2,8 +2,7 @@
 /*
  * Role:  what one node keeps on disk beside the Raft log, images and tasks.
  * Files: STATE/format ("meshd state 1"), STATE/lock (held while running), STATE/swarm (struct node_state),
- *        STATE/identity/ (certificates), STATE/net (the last network state, so that a restart without a
- *        manager knows what its tasks are wired to), STATE/raft/ (managers).
+ *        STATE/identity/ (certificates), STATE/raft/ (managers); STATE/dataplane.state is the data plane's own.
  *        Written to a temporary name, synced, renamed.
  */
 #ifndef CONTROL_MESHD_STATE_H
