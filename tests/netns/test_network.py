@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Networks, virtual IPs, published ports and names, as tasks and as a client outside see them.
+
+    client .10 ──┬── n1 .11 (manager) ── tasks          overlays: VXLAN between the nodes
+                 ├── n2 .12 ──────────── tasks
+                 └── n3 .13 ──────────── tasks
+"""
+import ipaddress
+import json
+import re
+import socket
+import sys
+import time
+
+import pytest
+
+from meshlab import IMAGE, wait_for
+
+UDP_ASK = """
+import socket, sys
+host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+for i in range(2):
+    if kind == "connected":
+        if not i:
+            s.connect((host, port))
+        s.send(b"hello%d" % i)
+        data, who = s.recv(2000), (host, port)
+    else:
+        s.sendto(b"hello%d" % i, (host, port))
+        data, who = s.recvfrom(2000)
+    assert who == (host, port), (who, data)
+    print(data.decode())
+"""
+
+
+def sleeper(lab, *args, name="cli", n=1):
+    """A service whose tasks do nothing: from them the tests ask."""
+    return lab.create("--name", name, "--replicas", str(n), "--stop-signal", "SIGKILL", *args, IMAGE, "sleep", "100000", n=n)
+
+
+def fetch(lab, task, url, rc=0, seconds=4):
+    """wget from a task. Its own -T crashes in Debian's static busybox: hence timeout, which ends with 143."""
+    return lab.exec(task, "timeout", str(seconds), "wget", "-O", "-", url, rc=rc)
+
+
+def get(lab, task, url):
+    """The demo server's answer to a task, as a dict."""
+    return dict(re.findall(r"(\w+)=(\S*)", fetch(lab, task, url).stdout))
+
+
+def lookup(lab, task, name, kind="a", timeout=10):
+    """(sorted addresses, error text) as busybox nslookup prints them."""
+    p = lab.exec(task, "nslookup", "-type=" + kind, name, "127.0.0.11", rc=None, timeout=timeout)
+    answer = p.stdout.split("\n\n", 1)[-1]
+    return sorted(set(re.findall(r"^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)$", answer, re.M))), p.stdout + p.stderr
+
+
+def addresses(task, net=None):
+    return [a.split("/")[0] for x in task["NetworksAttachments"] if net in (None, x["Network"]["Spec"]["Name"]) for a in x["Addresses"]]
+
+
+def address(task, net):
+    return addresses(task, net)[0]
+
+
+def vip(lab, service, net):
+    nets = {n["Name"]: n["Id"] for n in lab.get(1, "/networks")}
+    return next(v["Addr"].split("/")[0] for v in lab.get(1, f"/services/{service}")["Endpoint"]["VirtualIPs"]
+                if v["NetworkID"] == nets[net])
+
+
+def overlay(lab, name, *args):
+    lab.meshctl(1, "network", "create", "-d", "overlay", *args, name)
+
+
+# ---- networks as objects ----
+
+def test_network_verbs(lab, cli):
+    out = cli(lab, 1, "network", "create", "-d", "overlay", "--attachable", "--subnet", "10.99.0.0/24", "--label", "a=b", "blue").stdout
+    assert re.fullmatch(r"[0-9a-z]{25}\n", out)
+    cli(lab, 1, "network", "create", "-d", "overlay", "--internal", "red")
+    blue, red = json.loads(cli(lab, 1, "network", "inspect", "blue", "red").stdout)
+    assert blue["IPAM"]["Config"][0]["Subnet"] == "10.99.0.0/24" and blue["Attachable"] and not blue["Internal"] and blue["Labels"] == {"a": "b"}
+    assert red["Internal"] and not red["Attachable"] and red["Driver"] == "overlay" and red["Scope"] == "swarm"
+    wait_for(lambda: json.loads(cli(lab, 1, "network", "inspect", "red").stdout)[0]["IPAM"]["Config"], 5, "a subnet from the pool")
+    rows = cli(lab, 1, "network", "ls", "--filter", "driver=overlay", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").stdout.split("\n")
+    assert {"blue overlay swarm", "red overlay swarm", "ingress overlay swarm"} <= set(rows)
+    assert "already exists" in cli(lab, 1, "network", "create", "-d", "overlay", "blue", rc=1).stderr
+    lab.create("--name", "user", "--network", "blue", IMAGE)
+    assert "in use by service" in cli(lab, 1, "network", "rm", "blue", rc=1).stderr
+    cli(lab, 1, "service", "rm", "user")
+    assert set(wait_for(lambda: cli(lab, 1, "network", "rm", "blue", rc=None).stdout, 15, "blue to go").split()) == {"blue"}
+    assert cli(lab, 1, "network", "rm", "red").stdout == "red\n"
+    assert "not found" in cli(lab, 1, "network", "inspect", "blue", rc=1).stderr.lower()
+
+
+def test_task_on_several_overlays(lab):
+    overlay(lab, "n-a")
+    overlay(lab, "n-b")
+    lab.create("--name", "a", "--network", "n-a", IMAGE)
+    lab.create("--name", "b", "--network", "n-b", IMAGE)
+    both = lab.create("--name", "both", "--replicas", "3", "--network", "n-a", "--network", "n-b", IMAGE, n=3)
+    only_a = sleeper(lab, "--network", "n-a", *resolver(lab))[0]
+    for t in both:
+        assert len(t["NetworksAttachments"]) == 2
+        assert get(lab, t, "http://a:8000/")["client"].split(":")[0] == address(t, "n-a")
+        assert get(lab, t, "http://b:8000/")["client"].split(":")[0] == address(t, "n-b")
+    # the other way: each side reaches it on its own network, and only there
+    assert get(lab, only_a, "http://both:8000/")["self"].split(":")[0] in [address(t, "n-a") for t in both]
+    assert lookup(lab, only_a, "both")[0] == [vip(lab, "both", "n-a")]
+    assert lookup(lab, only_a, "b")[0] == []
+
+
+def test_networks_are_isolated(lab):
+    overlay(lab, "n-a")
+    overlay(lab, "n-b")
+    a = lab.create("--name", "a", "--replicas", "3", "--network", "n-a", IMAGE, n=3)
+    b = sleeper(lab, "--network", "n-b", n=3)
+    for asker in b[:1]:
+        for target in [address(t, "n-a") for t in a] + [vip(lab, "a", "n-a")]:
+            assert fetch(lab, asker, f"http://{target}:8000/", rc=None, seconds=1).returncode in (1, 143)
+    lab.exec(b[0], "ping", "-c", "1", "-W", "1", address(a[0], "n-a"), rc=1)
+
+
+# ---- virtual IPs ----
+
+def test_vip_tcp_spreads_and_reaches_every_node(lab):
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--replicas", "3", "--network", "net", IMAGE, n=3)
+    assert len({t["NodeID"] for t in web}) == 3
+    for asker in sleeper(lab, "--network", "net", n=3):
+        p = lab.exec(asker, "sh", "-c", "for i in $(seq 40); do timeout 4 wget -q -O - http://web:8000/ || echo failed; done")
+        assert "failed" not in p.stdout
+        assert {address(t, "net") for t in web} == set(re.findall(r"self=([\d.]+):8000", p.stdout))
+        assert set(re.findall(r"client=([\d.]+):", p.stdout)) == {address(asker, "net")}
+
+
+@pytest.mark.parametrize("kind", ["connected", "unconnected"])
+def test_vip_udp(lab, kind):
+    """Connected and unconnected datagrams to a VIP; the answer comes from the VIP."""
+    overlay(lab, "net")
+    lab.create("--name", "web", "--replicas", "2", "--network", "net", IMAGE, n=2)
+    asker = sleeper(lab, "--network", "net", "--mount", f"type=bind,source=/usr,target=/usr,readonly",
+                    "--mount", "type=bind,source=/lib,target=/lib,readonly", "--mount", "type=bind,source=/lib64,target=/lib64,readonly")[0]
+    out = lab.exec(asker, sys.executable, "-c", UDP_ASK, vip(lab, "web", "net"), "8000", kind).stdout
+    assert "said=hello0" in out and "said=hello1" in out and f"client={address(asker, 'net')}:" in out
+
+
+def test_vip_answers_ping_and_closed_ports_refuse(lab):
+    overlay(lab, "net")
+    lab.create("--name", "web", "--replicas", "2", "--network", "net", IMAGE, n=2)
+    asker = sleeper(lab, "--network", "net")[0]
+    assert "2 packets received" in lab.exec(asker, "ping", "-c", "2", "-W", "2", "web").stdout
+    begin = time.monotonic()
+    assert "refused" in fetch(lab, asker, "http://web:8001/", rc=1, seconds=5).stderr
+    assert time.monotonic() - begin < 4
+
+
+def test_dnsrr(lab, cli):
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--replicas", "3", "--network", "net", "--endpoint-mode", "dnsrr", IMAGE, n=3, cli=lambda *a: cli(lab, *a))
+    asker = sleeper(lab, "--network", "net")[0]
+    wait_for(lambda: lookup(lab, asker, "web")[0] == sorted(address(t, "net") for t in web), 10, "three addresses of web")
+    assert not (lab.get(1, "/services/web")["Endpoint"].get("VirtualIPs"))
+    seen = {get(lab, asker, "http://web:8000/")["self"] for _ in range(20)}
+    assert len(seen) >= 2
+
+
+# ---- published ports ----
+
+def test_ingress_everywhere(lab, cli):
+    """Every node's address, from outside, from each node itself, through 127.0.0.1; the client's address is seen."""
+    web = lab.create("--name", "web", "--replicas", "2", "-p", "8080:8000", "-p", "8053:8000/udp", IMAGE, n=2, cli=lambda *a: cli(lab, *a))
+    assert len({t["NodeID"] for t in web}) == 2
+    for a in lab.addresses:
+        hosts = set()
+        for _ in range(12):
+            r = lab.fields(f"http://{a}:8080/")
+            assert r["client"].split(":")[0] == lab.client_addr
+            hosts.add(r["host"])
+        assert len(hosts) == 2, "one task gets everything"
+        out = lab.client(sys.executable, "-c", UDP_ASK, a, "8053", "unconnected").stdout
+        assert f"client={lab.client_addr}:" in out
+        out = lab.client(sys.executable, "-c", UDP_ASK, a, "8053", "connected").stdout
+        assert "said=hello1" in out
+    for k in lab.nodes:
+        for a in lab.addresses + ["127.0.0.1"]:
+            r = lab.fields(f"http://{a}:8080/", where=k)
+            assert r["version"] == "1"
+            if a != "127.0.0.1":
+                assert r["client"].split(":")[0] == lab.addr(k), (k, a)
+            out = lab.node_exec(k, sys.executable, "-c", UDP_ASK, a, "8053", "unconnected").stdout
+            assert "said=hello1" in out, (k, a)
+    cli(lab, 1, "service", "update", "-d", "--publish-rm", "8000", "--publish-rm", "8053:8000/udp", "web")
+    wait_for(lambda: lab.curl(f"http://{lab.addr(1)}:8080/", rc=None, m=2).returncode == 7, 30, "the port to be closed")
+
+
+def test_host_mode(lab):
+    """Only the nodes that run a task answer, and the port belongs to that task."""
+    web = lab.create("--name", "web", "--replicas", "2", "-p", "published=8090,target=8000,mode=host",
+                     "-p", "published=8091,target=8000,mode=host,protocol=udp", IMAGE, n=2)
+    by_node = {lab.node_number(t): t for t in web}
+    assert len(by_node) == 2
+    for k, t in by_node.items():
+        r = lab.fields(f"http://{lab.addr(k)}:8090/")
+        assert t["Status"]["ContainerStatus"]["ContainerID"].startswith(r["host"])
+        assert r["client"].split(":")[0] == lab.client_addr
+        assert lab.fields("http://127.0.0.1:8090/", where=k)["host"] == r["host"]
+        assert lab.fields(f"http://{lab.addr(k)}:8090/", where=k)["host"] == r["host"]
+        out = lab.client(sys.executable, "-c", UDP_ASK, lab.addr(k), "8091", "connected").stdout
+        assert f"client={lab.client_addr}:" in out
+        ports = t["Status"]["PortStatus"]["Ports"]
+        assert {(p["PublishedPort"], p["Protocol"], p["PublishMode"]) for p in ports} == {(8090, "tcp", "host"), (8091, "udp", "host")}
+    rest = next(k for k in lab.nodes if k not in by_node)
+    assert lab.curl(f"http://{lab.addr(rest)}:8090/", rc=None, m=2).returncode in (7, 28)
+
+
+def test_port_without_a_number_gets_one(lab, cli):
+    lab.create("--name", "web", "-p", "8000", IMAGE, cli=lambda *a: cli(lab, *a))
+    port = lab.get(1, "/services/web")["Endpoint"]["Ports"][0]["PublishedPort"]
+    assert 30000 <= port <= 32767
+    assert lab.fields(f"http://{lab.addr(3)}:{port}/")["version"] == "1"
+
+
+# ---- the outside ----
+
+SERVER = """
+import http.server, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("peer=%s\\n" % self.client_address[0]).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+s = http.server.ThreadingHTTPServer(("0.0.0.0", 9000), H)
+print("up", flush=True)
+s.serve_forever()
+"""
+
+
+def test_tasks_reach_the_outside(lab):
+    """With an address of their node; from an internal network they do not."""
+    p = lab.spawn(0, sys.executable, "-c", SERVER, stdout=-1)
+    assert p.stdout.readline() == "up\n"
+    overlay(lab, "net")
+    overlay(lab, "closed", "--internal")
+    for t in sleeper(lab, "--network", "net", n=3):
+        assert get(lab, t, f"http://{lab.client_addr}:9000/")["peer"] == lab.addr(lab.node_number(t))
+    alone = sleeper(lab, name="alone")[0]  # on no network of ours
+    assert get(lab, alone, f"http://{lab.client_addr}:9000/")["peer"] == lab.addr(lab.node_number(alone))
+    inside = sleeper(lab, "--network", "closed", name="inside", n=2)
+    for t in inside:
+        assert fetch(lab, t, f"http://{lab.client_addr}:9000/", rc=None, seconds=1).returncode in (1, 143)
+    lab.exec(inside[0], "ping", "-c", "1", "-W", "2", address(inside[1], "closed"))
+
+
+# ---- names ----
+
+DNS_SERVER = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 53)); print("up", flush=True)
+while True:
+    q, who = s.recvfrom(2000)
+    end = q.index(b"\\0", 12) + 5
+    name = q[12:end - 4]
+    if name.lower().startswith(b"\\x07outside") and q[end - 4:end - 2] == b"\\0\\1":
+        s.sendto(q[:2] + b"\\x81\\x80\\0\\1\\0\\1\\0\\0\\0\\0" + q[12:end] + b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x05\\0\\4\\x07\\x07\\x07\\x07", who)
+    else:
+        s.sendto(q[:2] + b"\\x81\\x83\\0\\1\\0\\0\\0\\0\\0\\0" + q[12:end], who)
+"""
+
+
+def resolver(lab):
+    """A name server outside, which knows outside.* and that nothing else exists; the flags to use it."""
+    p = lab.spawn(0, sys.executable, "-c", DNS_SERVER, stdout=-1)
+    assert p.stdout.readline() == "up\n"
+    return ["--dns", lab.client_addr, "--dns-search", "example.test"]
+
+
+def test_names(lab):
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--replicas", "2", "--network", "name=net,alias=www", IMAGE, n=2)
+    asker = sleeper(lab, "--network", "net")[0]
+    v, each = vip(lab, "web", "net"), sorted(address(t, "net") for t in web)
+    for name in ("web", "WEB", "wEb", "www", "web."):
+        assert lookup(lab, asker, name)[0] == [v], name
+    assert lookup(lab, asker, "tasks.web")[0] == each
+    assert lookup(lab, asker, "Tasks.Web")[0] == each
+    for t in web:
+        c = t["Status"]["ContainerStatus"]["ContainerID"]
+        for name in (f"web.{t['Slot']}.{t['ID']}", c[:12]):
+            assert lookup(lab, asker, name)[0] == [address(t, "net")], name
+    assert "name = web" in lab.exec(asker, "nslookup", v, "127.0.0.11").stdout
+    assert re.search(r"name = web\.\d\.", lab.exec(asker, "nslookup", each[0], "127.0.0.11").stdout)
+    assert lab.exec(asker, "ping", "-c", "1", "-W", "2", "web").returncode == 0
+    # IPv6: the name is there, it has no such address
+    assert "NXDOMAIN" not in lookup(lab, asker, "web", "aaaa")[1]
+
+
+def test_names_of_a_scaled_and_removed_service_follow_at_once(lab):
+    overlay(lab, "net")
+    lab.create("--name", "web", "--replicas", "1", "--network", "net", IMAGE)
+    asker = sleeper(lab, "--network", "net", *resolver(lab))[0]
+    assert lookup(lab, asker, "tasks.web")[0]
+    lab.meshctl(1, "service", "scale", "-d", "web=3")
+    web = lab.wait_running("web", 3)
+    wait_for(lambda: lookup(lab, asker, "tasks.web")[0] == sorted(address(t, "net") for t in web), 5, "three addresses")
+    lab.meshctl(1, "service", "rm", "web")
+    wait_for(lambda: lookup(lab, asker, "web")[0] == [], 3, "the name to be gone")
+    wait_for(lambda: lookup(lab, asker, "tasks.web")[0] == [], 8, "the tasks' names to be gone")
+
+
+def test_unknown_names_are_answered_quickly(lab):
+    """Forwarded to the host's resolvers; here there are none that answer: an error soon, not a hang."""
+    overlay(lab, "net")
+    asker = sleeper(lab, "--network", "net")[0]
+    begin = time.monotonic()
+    found, text = lookup(lab, asker, "nothing.invalid", timeout=20)
+    assert found == [] and ("NXDOMAIN" in text or "SERVFAIL" in text or "timed out" in text or "can't" in text), text
+    assert time.monotonic() - begin < 8
+
+
+def test_names_are_forwarded_to_the_services_resolver(lab):
+    """--dns: whatever is not a name of the task's networks is asked there."""
+    overlay(lab, "net")
+    asker = sleeper(lab, "--network", "net", *resolver(lab))[0]
+    assert lookup(lab, asker, "outside.example.test")[0] == ["7.7.7.7"]
+    begin = time.monotonic()
+    assert "NXDOMAIN" in lookup(lab, asker, "inside.example.test")[1]
+    assert time.monotonic() - begin < 2
+    assert "search example.test" in lab.exec(asker, "cat", "/etc/resolv.conf").stdout
+    assert lookup(lab, asker, "cli")[0] == [vip(lab, "cli", "net")]
+
+
+def test_names_while_the_daemon_is_away(lab):
+    """A query asked meanwhile waits for the daemon instead of failing; traffic to known addresses goes on."""
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--network", "net", "--constraint", "node.hostname==n3", IMAGE)[0]
+    asker = sleeper(lab, "--network", "net", "--constraint", "node.hostname==n2")[0]
+    p = lab.spawn(None, "docker", "-H", f"unix://{lab.sock(2)}", "exec", asker["Status"]["ContainerStatus"]["ContainerID"], "true")
+    assert p.wait(20) == 0
+    pid = asker["Status"]["ContainerStatus"]["PID"]
+    lab.verb("kill", 2)
+    inside = lambda *a, **kw: lab.run(["nsenter", "-t", str(pid), "-n", "-m", *a], **kw)
+    assert "version=1" in inside("/bin/timeout", "4", "/bin/wget", "-q", "-O", "-", f"http://{address(web, 'net')}:8000/").stdout
+    assert "version=1" in inside("/bin/timeout", "4", "/bin/wget", "-q", "-O", "-", f"http://{vip(lab, 'web', 'net')}:8000/").stdout
+    asking = lab.spawn(None, "nsenter", "-t", str(pid), "-n", "-m", "/bin/nslookup", "web", "127.0.0.11", stdout=-1)
+    lab.verb("start", 2)
+    out, _ = asking.communicate(timeout=20)
+    assert vip(lab, "web", "net") in out
