@@ -54,8 +54,9 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: bench-tasks all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
 .DEFAULT_GOAL := all
+.SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
 
 $(B)/meshd: $(call obj,control/meshd/main.c) $(LIBS)
@@ -107,9 +108,13 @@ $(TESTS): $(B)/%: $(B)/obj/%.o $(LIBS)
 $(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
 	@echo "  LINK  $@"; mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
+# Runs inside tasks as well, whatever image they are of.
+$(B)/bench/loadgen: bench/loadgen.c
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARN) -static -o $@ $<
 tests: $(TESTS)
 
-check: deps all tests images ## install what is missing, build, run every test ring
+check: deps all tests images $(B)/bench/loadgen ## install what is missing, build, run every test ring
 	@$(MAKE) --no-print-directory includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
 includes: ## check that includes only point where docs/architecture.md says they may
@@ -137,6 +142,8 @@ fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 # ---- benchmarks: each prints a table with its peers and writes JSON into build/ -----------------
 bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creations a second
 	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/tasks.py
+bench-update: deps all images $(B)/bench/loadgen ## an open loop of requests while services change: what fails, how late (WORD="..." picks)
+	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/update.py $(WORD)
 
 # ---- the rest ------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
