@@ -168,6 +168,21 @@ def test_dnsrr(lab, cli):
     assert len(seen) >= 2
 
 
+def test_vip_from_outside_the_cgroup(lab):
+    """A process in the task's network that the socket hooks do not see: each packet is translated instead."""
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--replicas", "2", "--network", "net", IMAGE, n=2)
+    asker = sleeper(lab, "--network", "net")[0]
+    seen = set()
+    for _ in range(12):
+        out = lab.inside(asker, "curl", "-sS", "-m", "4", f"http://{vip(lab, 'web', 'net')}:8000/").stdout
+        seen |= set(re.findall(r"self=([\d.]+):", out))
+        assert f"client={address(asker, 'net')}:" in out
+    assert seen == {address(t, "net") for t in web}
+    for kind in ("connected", "unconnected"):
+        assert "said=hello1" in lab.inside(asker, sys.executable, "-c", UDP_ASK, vip(lab, "web", "net"), "8000", kind).stdout
+
+
 # ---- published ports ----
 
 def test_ingress_everywhere(lab, cli):
@@ -311,14 +326,22 @@ def test_names_of_a_scaled_and_removed_service_follow_at_once(lab):
     wait_for(lambda: lookup(lab, asker, "tasks.web")[0] == [], 8, "the tasks' names to be gone")
 
 
-def test_unknown_names_are_answered_quickly(lab):
-    """Forwarded to the host's resolvers; here there are none that answer: an error soon, not a hang."""
+DNS_ASK = """
+import socket, sys, time
+q = b"\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + b"".join(bytes([len(x)]) + x.encode() for x in sys.argv[1].split(".")) + b"\\0\\0\\1\\0\\1"
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(10); begin = time.monotonic()
+s.sendto(q, ("127.0.0.11", 53)); a = s.recv(2000)
+print(a[3] & 15, int.from_bytes(a[6:8], "big"), time.monotonic() - begin)
+"""
+
+
+def test_unknown_names_are_answered_before_the_asker_gives_up(lab):
+    """Forwarded to the host's resolvers, which nobody reaches from here: an error within the 5 s of the C library."""
     overlay(lab, "net")
     asker = sleeper(lab, "--network", "net")[0]
-    begin = time.monotonic()
-    found, text = lookup(lab, asker, "nothing.invalid", timeout=20)
-    assert found == [] and ("NXDOMAIN" in text or "SERVFAIL" in text or "timed out" in text or "can't" in text), text
-    assert time.monotonic() - begin < 8
+    for name in ("nothing.invalid", "cli"):
+        rcode, answers, seconds = lab.inside(asker, sys.executable, "-c", DNS_ASK, name).stdout.split()
+        assert (rcode, answers) == (("0", "1") if name == "cli" else ("2", "0")) and float(seconds) < 4.9, (name, rcode, seconds)
 
 
 def test_names_are_forwarded_to_the_services_resolver(lab):
@@ -338,8 +361,6 @@ def test_names_while_the_daemon_is_away(lab):
     overlay(lab, "net")
     web = lab.create("--name", "web", "--network", "net", "--constraint", "node.hostname==n3", IMAGE)[0]
     asker = sleeper(lab, "--network", "net", "--constraint", "node.hostname==n2")[0]
-    p = lab.spawn(None, "docker", "-H", f"unix://{lab.sock(2)}", "exec", asker["Status"]["ContainerStatus"]["ContainerID"], "true")
-    assert p.wait(20) == 0
     pid = asker["Status"]["ContainerStatus"]["PID"]
     lab.verb("kill", 2)
     inside = lambda *a, **kw: lab.run(["nsenter", "-t", str(pid), "-n", "-m", *a], **kw)

@@ -241,6 +241,10 @@ class Lab:
         """Runs argv in a task's container, on its node."""
         return self.meshctl(self.node_number(task), "exec", task["Status"]["ContainerStatus"]["ContainerID"], *argv, **kw)
 
+    def inside(self, task, *argv, **kw):
+        """Runs a program of the machine in a task's network namespace, outside its cgroup."""
+        return self.run(["nsenter", "-t", str(task["Status"]["ContainerStatus"]["PID"]), "-n", *argv], **kw)
+
     def wait_nodes(self, n=None, state="ready", timeout=30, k=1):
         n = len(self.nodes) if n is None else n
         return wait_for(lambda: [x for x in self.get(k, "/nodes") if x["Status"]["State"] == state].__len__() == n, timeout,
