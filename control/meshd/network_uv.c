@@ -11,12 +11,32 @@
 
 #define CGROUP2_MAGIC 0x63677270
 
+/* What was asked while the data plane opens: done in this order once it is open, or refused. */
+enum asked_kind { ASKED_SUBMIT, ASKED_ATTACH, ASKED_DETACH, ASKED_LISTEN, ASKED_FLOWS, ASKED_ADOPTED };
+struct asked {
+	enum asked_kind kind;
+	struct dp_delta *delta;
+	struct md_task *t;
+	int pid, udp_fd, tcp_fd;
+	char task[MESH_ID_LEN + 1];
+	struct dp_port *ports;
+	size_t count;
+};
+
 struct network {
 	struct meshd *m;
 	struct dp *dp;
+	/* Loading programs takes a tenth of a second and more: on the thread pool, while the loop goes on. */
+	uv_work_t opening;
+	bool busy, stop, destroy; /* busy: opening; stop, destroy: what is wanted of it when it is open */
+	struct dp_config config;
+	struct dp *opened;
+	int open_code;
+	struct mesh_err open_err;
+	struct VEC(struct asked) asked;
 	char why_not[400]; /* why dp is NULL */
 	char driver[160];
-	char run_dir[PATH_MAX], cgroup[PATH_MAX];
+	char run_dir[PATH_MAX], cgroup[PATH_MAX], underlay[64];
 	struct dp_host *host; /* last report */
 	uv_async_t wake;
 	uv_mutex_t lock;
@@ -110,41 +130,79 @@ static void find_cgroup(struct network *n)
 	snprintf(n->cgroup, sizeof(n->cgroup), "%s/%s", top, n->m->opt->name);
 }
 
+static void on_freed(uv_handle_t *h);
+
+static void do_open(uv_work_t *w)
+{
+	struct network *n = CONTAINER_OF(w, struct network, opening);
+	n->open_code = dp_open(&n->config, &n->opened, &n->open_err);
+}
+
+static void catch_up(struct network *n);
+
+static void on_opened(uv_work_t *w, int status)
+{
+	struct network *n = CONTAINER_OF(w, struct network, opening);
+	struct meshd *m = n->m;
+	(void)status;
+	n->busy = false;
+	n->dp = TAKE(n->opened);
+	if (n->open_code) {
+		snprintf(n->why_not, sizeof(n->why_not), "%s", mesh_err_text(&n->open_err, n->open_code));
+		snprintf(n->driver, sizeof(n->driver), "none: %.140s", n->why_not);
+		snprintf(m->error, sizeof(m->error), "data plane: %.400s", n->why_not);
+		log_error("no data plane: tasks get no network reason=\"%s\"", n->why_not);
+	} else {
+		snprintf(n->driver, sizeof(n->driver), "%s", dp_driver(n->dp));
+		log_info("data plane is up driver=\"%s\" vxlan_port=%u", n->driver, n->config.vxlan_port);
+	}
+	bool stop = n->stop;
+	n->stop = false;
+	catch_up(n);
+	if (stop)
+		network_stop(n, n->destroy);
+	if (n->freed)
+		uv_close((uv_handle_t *)&n->wake, on_freed);
+	else if (m->session)
+		session_describe(m->session);
+}
+
 void network_start(struct network *n)
 {
-	if (n->dp)
-		return;
 	struct meshd *m = n->m;
-	struct mesh_err err = { 0 };
+	n->stop = false;
+	if (n->dp || n->busy)
+		return;
 	find_cgroup(n);
 	snprintf(n->run_dir, sizeof(n->run_dir), "%s", m->opt->run);
-	struct dp_config c = {
+	snprintf(n->underlay, sizeof(n->underlay), "%s",
+	         m->st.data_path_addr && *m->st.data_path_addr ? m->st.data_path_addr
+	         : m->st.advertise_addr                        ? m->st.advertise_addr
+	                                                       : "");
+	n->config = (struct dp_config){
 		.name = "mesh",
 		.state_dir = m->opt->state,
 		.run_dir = n->run_dir,
 		.cgroup = n->cgroup,
-		.data_path_addr =
-			m->st.data_path_addr && *m->st.data_path_addr ? m->st.data_path_addr : m->st.advertise_addr,
+		.data_path_addr = n->underlay[0] ? n->underlay : NULL,
 		.vxlan_port = (uint16_t)(m->st.data_path_port ? m->st.data_path_port : MESH_VXLAN_PORT),
 		.driver = m->opt->data_plane,
 		.local_subnet = "172.18.0.0/16",
 		.report = on_dp_thread,
 		.arg = n,
 	};
-	int rc = dp_open(&c, &n->dp, &err);
-	if (rc) {
-		snprintf(n->why_not, sizeof(n->why_not), "%s", mesh_err_text(&err, rc));
-		snprintf(n->driver, sizeof(n->driver), "none: %.140s", n->why_not);
-		snprintf(m->error, sizeof(m->error), "data plane: %.400s", n->why_not);
-		log_error("no data plane: tasks get no network reason=\"%s\"", n->why_not);
-		return;
-	}
-	snprintf(n->driver, sizeof(n->driver), "%s", dp_driver(n->dp));
-	log_info("data plane is up driver=\"%s\" vxlan_port=%u", n->driver, c.vxlan_port);
+	n->open_err = (struct mesh_err){ 0 };
+	n->busy = true;
+	uv_queue_work(m->loop, &n->opening, do_open, on_opened);
 }
 
 void network_stop(struct network *n, bool destroy)
 {
+	if (n->busy) {
+		n->stop = true;
+		n->destroy = destroy;
+		return;
+	}
 	if (!n->dp)
 		return;
 	if (destroy)
@@ -178,13 +236,30 @@ void network_free(struct network *n, void (*cb)(void *arg), void *arg)
 	network_stop(n, false);
 	n->freed = cb;
 	n->freed_arg = arg;
-	uv_close((uv_handle_t *)&n->wake, on_freed);
+	if (!n->busy)
+		uv_close((uv_handle_t *)&n->wake, on_freed);
+}
+
+static void ask(struct network *n, struct asked a)
+{
+	vec_push(&n->asked, a);
+}
+
+static void ask_for_task(struct network *n, enum asked_kind kind, const char *task)
+{
+	struct asked a = { .kind = kind };
+	mesh_id_set(a.task, task);
+	ask(n, a);
 }
 
 void network_submit(struct network *n, struct dp_delta *delta)
 {
 	if (n->dp) {
 		dp_submit(n->dp, delta);
+		return;
+	}
+	if (n->busy) {
+		ask(n, (struct asked){ .kind = ASKED_SUBMIT, .delta = delta });
 		return;
 	}
 	/* Nothing here could send traffic to a task, so nothing has to be waited for. */
@@ -201,6 +276,14 @@ static int ip_protocol(int protocol)
 
 void network_attach(struct network *n, const struct md_task *t, int pid, int udp_fd, int tcp_fd)
 {
+	if (n->busy) {
+		ask(n, (struct asked){ .kind = ASKED_ATTACH,
+		                       .t = sch_dup(&md_task_schema, t),
+		                       .pid = pid,
+		                       .udp_fd = udp_fd,
+		                       .tcp_fd = tcp_fd });
+		return;
+	}
 	if (!n->dp) {
 		agent_attached(n->m->agent, t->meta.id, MESH_E_UNSUPPORTED, n->why_not);
 		return;
@@ -243,19 +326,30 @@ static task_id id_of(const char *task)
 
 void network_detach(struct network *n, const char *task)
 {
-	if (n->dp)
+	if (n->busy)
+		ask_for_task(n, ASKED_DETACH, task);
+	else if (n->dp)
 		dp_detach_task(n->dp, id_of(task));
 }
 
 void network_watch_listen(struct network *n, const char *task, const struct dp_port *ports, size_t count)
 {
-	if (n->dp)
+	if (n->busy) {
+		struct asked a = { .kind = ASKED_LISTEN,
+			           .ports = xmemdup(ports, count * sizeof(*ports)),
+			           .count = count };
+		mesh_id_set(a.task, task);
+		ask(n, a);
+	} else if (n->dp) {
 		dp_watch_listen(n->dp, id_of(task), ports, count);
+	}
 }
 
 void network_watch_flows(struct network *n, const char *task)
 {
-	if (n->dp)
+	if (n->busy)
+		ask_for_task(n, ASKED_FLOWS, task);
+	else if (n->dp)
 		dp_watch_flows(n->dp, id_of(task));
 	else
 		agent_flows_ended(n->m->agent, task);
@@ -263,8 +357,44 @@ void network_watch_flows(struct network *n, const char *task)
 
 void network_adopted(struct network *n)
 {
-	if (n->dp)
+	if (n->busy)
+		ask_for_task(n, ASKED_ADOPTED, "");
+	else if (n->dp)
 		dp_attach_done(n->dp);
+}
+
+static void catch_up(struct network *n)
+{
+	struct asked *todo = n->asked.data;
+	size_t count = n->asked.len;
+	n->asked.data = NULL;
+	n->asked.len = n->asked.cap = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct asked *a = &todo[i];
+		switch (a->kind) {
+		case ASKED_SUBMIT:
+			network_submit(n, a->delta);
+			break;
+		case ASKED_ATTACH:
+			network_attach(n, a->t, a->pid, a->udp_fd, a->tcp_fd);
+			sch_free(&md_task_schema, a->t);
+			break;
+		case ASKED_DETACH:
+			network_detach(n, a->task);
+			break;
+		case ASKED_LISTEN:
+			network_watch_listen(n, a->task, a->ports, a->count);
+			free(a->ports);
+			break;
+		case ASKED_FLOWS:
+			network_watch_flows(n, a->task);
+			break;
+		case ASKED_ADOPTED:
+			network_adopted(n);
+			break;
+		}
+	}
+	free(todo);
 }
 
 const char *network_driver(const struct network *n)
