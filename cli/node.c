@@ -176,6 +176,8 @@ static int pretty(struct cli *c, json_t *n, struct mesh_err *err)
 
 static int run_inspect(struct cli *c, struct mesh_err *err)
 {
+	static char self[64]; /* args are borrowed for the rest of the run */
+
 	for (int i = 0; i < c->nargs; i++) {
 		JSON_CLEAN info = NULL;
 		if (strcmp(c->args[i], "self"))
@@ -183,9 +185,9 @@ static int run_inspect(struct cli *c, struct mesh_err *err)
 		int rc = api_get(c, &info, err, "/info");
 		if (rc < 0)
 			return rc;
-		/* borrowed by args for the rest of this run: the process ends soon after */
-		if (*js(info, "Swarm.NodeID"))
-			c->args[i] = xstrdup(js(info, "Swarm.NodeID"));
+		snprintf(self, sizeof(self), "%s", js(info, "Swarm.NodeID"));
+		if (*self)
+			c->args[i] = self;
 	}
 	return inspect_each(c, "/nodes", "", flag_bool(c, "pretty") ? pretty : NULL, err);
 }
