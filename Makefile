@@ -145,6 +145,8 @@ bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creati
 bench-update: deps all images $(B)/bench/loadgen ## an open loop of requests while services change: what fails, how late (WORD="..." picks)
 	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/update.py $(WORD)
 
+include bench/bench.mk
+
 # ---- the rest ------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
 	$(Q)tests/deps.sh

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Role: what bench/packet.c tells the wrapper about the next packets. */
+#ifndef BENCH_BPF_WRAP_H
+#define BENCH_BPF_WRAP_H
+
+#include <linux/types.h>
+
+#define WRAP_WORDS 8
+
+/* The end of the connection that differs from flow to flow. */
+enum wrap_vary { WRAP_NOTHING, WRAP_SRC, WRAP_DST };
+
+struct wrap {
+	__u64 frame[WRAP_WORDS];
+	__u32 n;
+	__u32 flow_mask; /* flows - 1 */
+	__u32 vary;      /* enum wrap_vary */
+	__u32 ports;     /* number of destination ports to go through, 0 = the frame's */
+	__u32 first_port;
+	__u32 pad;
+};
+
+#endif

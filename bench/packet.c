@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a packet costs in each program, under BPF_PROG_TEST_RUN: ns and, where the machine counts them,
+ * instructions. Rounds are interleaved and medians taken; the wrapper's own cost, measured in each round, is taken
+ * off. Katran's figures (same method, this kind of machine) stand beside: nobody has its object here to run again.
+ *
+ *   bench/packet [-r rounds] [-n packets] [-o file.json] [-c part of a case's name]
+ */
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/perf_event.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <bpf/bpf.h>
+
+#include "bench/bpf/wrap.h"
+#include "dataplane/ebpf/internal.h"
+#include "wrap.skel.h"
+
+enum { SYN = 2, ACK = 16 };
+enum { TCP = IPPROTO_TCP, UDP = IPPROTO_UDP };
+#define INGRESS_VNI 4096
+#define VNI 4097
+#define BACKENDS 10
+#define MANY 2000
+#define MANY_PORT 20000
+#define ROUNDS_MAX 99
+#define TASK_MAC "02:42:0a:00:00:0b"
+#define FROM_N2 "02:4c:ac:1f:09:0c"
+
+struct packet_of {
+	enum ebpf_prog prog;
+	const char *dev;
+	const char *src, *dst;
+	uint16_t sport, dport;
+	uint8_t proto, tcp;
+	enum wrap_vary vary;
+	const char *smac, *dmac;
+	uint32_t vni;
+};
+
+/* katran: ns net of the wrapper, 0 = it has no such case. */
+struct bench_case {
+	const char *name;
+	struct packet_of p;
+	uint32_t flows, ports;
+	int verdict;
+	int katran;
+	double aim; /* ns; 0 = none */
+};
+
+#define K (1u << 10)
+#define IN_LOCAL PROG_UPLINK, "up0", "10.64.0.0", "172.31.9.11", 0, 8081
+#define IN_FAR PROG_UPLINK, "up0", "10.64.0.0", "172.31.9.11", 0, 8082
+#define TUNNELLED                                                                                                      \
+	PROG_VXLAN, "vx", "10.64.0.0", "172.31.9.12", 0, 8081, TCP, ACK, .smac = FROM_N2, .dmac = TASK_MAC,            \
+									 .vni = INGRESS_VNI
+#define ANSWER PROG_TASK, "h1", "10.0.0.11", "10.64.0.0", 80, 0, TCP, ACK, WRAP_DST, .smac = TASK_MAC
+
+/* Order matters where flows must exist: a case that makes them comes before those that use them. */
+static const struct bench_case cases[] = {
+	{ "pass: TCP, port not published",
+	  { PROG_UPLINK, "up0", "10.64.0.0", "172.31.9.11", 0, 22, TCP, ACK },
+	  K,
+	  0,
+	  TC_ACT_UNSPEC,
+	  52,
+	  35 },
+	{ "pass: not our address",
+	  { PROG_UPLINK, "up0", "10.64.0.0", "10.99.0.1", 0, 8081, TCP, ACK },
+	  K,
+	  0,
+	  TC_ACT_UNSPEC,
+	  52,
+	  35 },
+	{ "ingress, task elsewhere: ACK, 1 flow", { IN_FAR, TCP, ACK }, 1, 0, TC_ACT_REDIRECT, 110, 73 },
+	{ "ingress, task elsewhere: ACK, 64k flows", { IN_FAR, TCP, ACK }, 64 * K, 0, TC_ACT_REDIRECT, 173, 115 },
+	{ "ingress, task elsewhere: ACK, 512k flows", { IN_FAR, TCP, ACK }, 512 * K, 0, TC_ACT_REDIRECT, 444, 296 },
+	{ "ingress, task elsewhere: SYN, 1 flow", { IN_FAR, TCP, SYN }, 1, 0, TC_ACT_REDIRECT, 281, 187 },
+	{ "ingress, task elsewhere: SYN, 64k flows", { IN_FAR, TCP, SYN }, 64 * K, 0, TC_ACT_REDIRECT, 491, 327 },
+	{ "ingress, task elsewhere: UDP, 1 flow", { IN_FAR, UDP, 0 }, 1, 0, TC_ACT_REDIRECT, 141, 94 },
+	{ "ingress, task elsewhere: UDP, 64k flows", { IN_FAR, UDP, 0 }, 64 * K, 0, TC_ACT_REDIRECT, 238, 159 },
+	{ "ingress, task elsewhere: ACK, 2000 services", { IN_FAR, TCP, ACK }, 64 * K, MANY, TC_ACT_REDIRECT, 0, 173 },
+	{ "ingress, task here: SYN, 1 flow", { IN_LOCAL, TCP, SYN }, 1, 0, TC_ACT_REDIRECT, 281, 187 },
+	{ "ingress, task here: ACK, 1 flow", { IN_LOCAL, TCP, ACK }, 1, 0, TC_ACT_REDIRECT, 110, 73 },
+	{ "ingress, task here: SYN, 64k flows", { IN_LOCAL, TCP, SYN }, 64 * K, 0, TC_ACT_REDIRECT, 491, 327 },
+	{ "ingress, task here: ACK, 64k flows", { IN_LOCAL, TCP, ACK }, 64 * K, 0, TC_ACT_REDIRECT, 173, 115 },
+	{ "ingress, task here: UDP, 1 flow", { IN_LOCAL, UDP, 0 }, 1, 0, TC_ACT_REDIRECT, 141, 94 },
+	{ "ingress, task here: UDP, 64k flows", { IN_LOCAL, UDP, 0 }, 64 * K, 0, TC_ACT_REDIRECT, 238, 159 },
+	{ "ingress, task here: ACK, 512k flows", { IN_LOCAL, TCP, ACK }, 512 * K, 0, TC_ACT_REDIRECT, 444, 296 },
+	{ "tunnel to task: ACK, 1 flow", { TUNNELLED }, 1, 0, TC_ACT_REDIRECT, 0, 0 },
+	{ "task's answer into tunnel, 1 flow", { ANSWER }, 1, 0, TC_ACT_REDIRECT, 0, 0 },
+	{ "tunnel to task: ACK, 64k flows", { TUNNELLED }, 64 * K, 0, TC_ACT_REDIRECT, 0, 0 },
+	{ "task's answer into tunnel, 64k flows", { ANSWER }, 64 * K, 0, TC_ACT_REDIRECT, 0, 0 },
+	{ "overlay: task to task elsewhere",
+	  { PROG_TASK, "h0", "10.0.1.11", "10.0.1.12", 5000, 80, TCP, ACK, .smac = "02:42:0a:00:01:0b" },
+	  0,
+	  0,
+	  TC_ACT_REDIRECT,
+	  0,
+	  0 },
+	{ "overlay: tunnel to task",
+	  { PROG_VXLAN, "vx", "10.0.1.12", "10.0.1.11", 80, 5000, TCP, ACK, .vni = VNI },
+	  0,
+	  0,
+	  TC_ACT_REDIRECT,
+	  0,
+	  0 },
+	{ "overlay: task to task here",
+	  { PROG_TASK, "h0", "10.0.1.11", "10.0.1.13", 5000, 80, TCP, ACK, .smac = "02:42:0a:00:01:0b" },
+	  0,
+	  0,
+	  TC_ACT_REDIRECT,
+	  0,
+	  0 },
+	{ "VIP packet by packet",
+	  { PROG_TASK, "h0", "10.0.1.11", "10.0.1.2", 5000, 80, TCP, ACK, .smac = "02:42:0a:00:01:0b" },
+	  0,
+	  0,
+	  TC_ACT_REDIRECT,
+	  0,
+	  0 },
+};
+
+struct figure {
+	double ns[ROUNDS_MAX], insn[ROUNDS_MAX];
+};
+static struct figure figures[ARRAY_SIZE(cases)];
+static struct ebpf *e;
+static struct wrap_bpf *w;
+static int insn_fd = -1;
+
+static void must(int rc, const char *what, const struct mesh_err *err)
+{
+	if (!rc)
+		return;
+	fprintf(stderr, "bench-packet: %s: %s\n", what, err ? mesh_err_text(err, rc) : strerror(rc < 0 ? -rc : errno));
+	exit(1);
+}
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		struct mesh_err err = {};                                                                              \
+		must((call), #call, &err);                                                                             \
+	} while (0)
+
+static struct dp_ip ip_of(const char *text)
+{
+	struct dp_ip ip;
+
+	must(dp_ip_parse(text, &ip, NULL), text, NULL);
+	return ip;
+}
+
+/* ---- the node ---- */
+
+static void make_devices(void)
+{
+	must(unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare", NULL);
+	must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount", NULL);
+	must(system("ip link set lo up; for d in up0 h0 h1 h2 vx; do ip link add $d type veth peer name p$d && "
+	            "ip link set $d up && ip link set p$d up || exit 1; done; ip addr add 172.31.9.11/24 dev up0;"
+	            "ip route add default via 172.31.9.1; ip neigh add 172.31.9.1 lladdr 02:aa:00:00:00:64 dev up0;"
+	            "sysctl -qw net.ipv4.ip_forward=1"),
+	     "devices", NULL);
+}
+
+static void set_network(uint32_t vni, const char *subnet, const char *gateway, bool ingress)
+{
+	struct ebpf_network n = {
+		.vni = vni, .subnet = ip_of(subnet), .prefix = 24, .gateway = ip_of(gateway), .ingress = ingress
+	};
+
+	OK(ebpf_set_network(e, &n, &err));
+}
+
+static void set_endpoint(uint32_t vni, const char *ip, bool local)
+{
+	struct ebpf_endpoint ep = { .vni = vni, .ip = ip_of(ip), .local = local };
+
+	if (!local)
+		ep.node = ip_of("172.31.9.12");
+	OK(ebpf_set_endpoint(e, &ep, &err));
+}
+
+static void attach(const char *dev, uint32_t vni, const char *ip, uint32_t task)
+{
+	struct ebpf_iface i = { .ifindex = if_nametoindex(dev),
+		                .vni = vni,
+		                .ip = ip_of(ip),
+		                .task = task,
+		                .host_mac = { 2, 0, 0, 0, 0, 1 } };
+
+	OK(ebpf_attach_task(e, &i, &err));
+}
+
+static void set_service(uint64_t key, uint32_t vni, const char *first, size_t n, bool local)
+{
+	struct ebpf_backend b[BACKENDS] = {};
+	struct ebpf_service s = { .key = key, .vni = vni, .backends = b, .n = n };
+
+	for (size_t i = 0; i < n; i++) {
+		b[i].ip = ip_of(first);
+		b[i].ip.b[15] = (uint8_t)(b[i].ip.b[15] + i);
+		b[i].local = local;
+		b[i].state = DP_SERVING;
+		if (!local)
+			b[i].node = ip_of("172.31.9.12");
+	}
+	OK(ebpf_set_service(e, &s, &err));
+}
+
+static void set_port(uint16_t published, uint64_t service)
+{
+	struct ebpf_port p = { .proto = TCP, .published = published, .target = 80, .service = service };
+
+	OK(ebpf_set_port(e, &p, &err));
+	p.proto = UDP;
+	OK(ebpf_set_port(e, &p, &err));
+}
+
+static void make_node(const char *pin)
+{
+	struct dp_ip n1 = ip_of("172.31.9.11"), n2 = ip_of("172.31.9.12"), vip = ip_of("10.0.1.2");
+	struct ebpf_config c = { .pin_dir = pin,
+		                 .self = n1,
+		                 .vxlan_ifindex = if_nametoindex("vx"),
+		                 .flows_max = 1024 * K,
+		                 .test_tunnel = true };
+
+	OK(ebpf_open(&c, &e, &err));
+	OK(ebpf_set_host_addr(e, &n1, &err));
+	OK(ebpf_set_node(e, &n1, &err));
+	OK(ebpf_set_node(e, &n2, &err));
+	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);
+	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
+	attach("h0", VNI, "10.0.1.11", 7);
+	attach("h1", INGRESS_VNI, "10.0.0.11", 7);
+	attach("h2", VNI, "10.0.1.13", 8);
+	set_endpoint(INGRESS_VNI, "10.0.0.11", true);
+	set_endpoint(VNI, "10.0.1.11", true);
+	set_endpoint(VNI, "10.0.1.13", true);
+	set_endpoint(VNI, "10.0.1.12", false);
+	set_service(21, INGRESS_VNI, "10.0.0.11", 1, true);
+	set_service(22, INGRESS_VNI, "10.0.0.100", BACKENDS, false);
+	set_service(30, VNI, "10.0.1.12", 1, false);
+	OK(ebpf_set_vip(e, &vip, 30, &err));
+	set_port(8081, 21);
+	set_port(8082, 22);
+	for (uint32_t i = 0; i < MANY; i++) {
+		set_service(1000 + i, INGRESS_VNI, "10.0.0.200", 2, false);
+		set_port((uint16_t)(MANY_PORT + i), 1000 + i);
+	}
+}
+
+/* ---- packets ---- */
+
+static void mac_of(const char *text, uint8_t *mac)
+{
+	if (text &&
+	    sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
+		abort();
+}
+
+static uint16_t header_sum(const struct iphdr *ip)
+{
+	const uint16_t *h = (const void *)ip;
+	uint32_t s = 0;
+
+	for (int i = 0; i < 10; i++)
+		s += h[i];
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return (uint16_t)~s;
+}
+
+static void frame_of(const struct packet_of *p, uint8_t f[64])
+{
+	struct ethhdr *eth = (void *)f;
+	struct iphdr *ip = (void *)(f + ETH_HLEN);
+	uint8_t *l4 = f + ETH_HLEN + sizeof(*ip);
+	uint16_t ports[2] = { htons(p->sport), htons(p->dport) };
+
+	memset(f, 0, 64);
+	mac_of(p->smac, eth->h_source);
+	mac_of(p->dmac ? p->dmac : "02:00:00:00:00:01", eth->h_dest);
+	eth->h_proto = htons(ETH_P_IP);
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tot_len = htons(50);
+	ip->ttl = 64;
+	ip->protocol = p->proto;
+	inet_pton(AF_INET, p->src, &ip->saddr);
+	inet_pton(AF_INET, p->dst, &ip->daddr);
+	ip->check = header_sum(ip);
+	memcpy(l4, ports, 4);
+	if (p->proto == TCP) {
+		l4[12] = 5 << 4;
+		l4[13] = p->tcp;
+		l4[16] = 1;
+	} else {
+		l4[5] = 30;
+		l4[6] = 1;
+	}
+}
+
+static uint64_t instructions(void)
+{
+	uint64_t n = 0;
+
+	return insn_fd >= 0 && read(insn_fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+static double run(int target, const struct packet_of *p, uint32_t n, int verdict, double *insn)
+{
+	uint8_t in[64], out[256];
+	uint32_t zero = 0;
+	struct __sk_buff skb = { .ifindex = if_nametoindex(p->dev), .mark = p->vni };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = in, .data_size_in = 64, .data_out = out,
+	            .data_size_out = sizeof(out), .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = (int)n);
+
+	if (p->prog == PROG_VXLAN)
+		skb.priority = 172u << 24 | 31 << 16 | 9 << 8 | 12;
+	frame_of(p, in);
+	memcpy(w->bss->wrap.frame, in, sizeof(in));
+	must(bpf_map_update_elem(bpf_map__fd(w->maps.next), &zero, &target, BPF_ANY), "tail call", NULL);
+	uint64_t before = instructions();
+	must(bpf_prog_test_run_opts(bpf_program__fd(w->progs.again), &o), "test run", NULL);
+	*insn = (double)(instructions() - before) / n;
+	if ((int)o.retval != verdict) {
+		fprintf(stderr, "bench-packet: verdict %d instead of %d\n", (int)o.retval, verdict);
+		exit(1);
+	}
+	return o.duration;
+}
+
+static double run_case(const struct bench_case *c, uint32_t n, double *insn)
+{
+	struct wrap *k = &w->bss->wrap;
+
+	k->flow_mask = c->flows ? c->flows - 1 : 0;
+	k->vary = !c->flows ? WRAP_NOTHING : c->p.vary ? c->p.vary : WRAP_SRC;
+	k->ports = c->ports;
+	k->first_port = MANY_PORT;
+	return run(e->prog_fd[c->p.prog], &c->p, n, c->verdict, insn);
+}
+
+/* The wrapper and an empty program. */
+static double run_null(uint32_t n, double *insn)
+{
+	static const struct packet_of p = { IN_FAR, TCP, ACK };
+
+	w->bss->wrap.flow_mask = 64 * K - 1;
+	w->bss->wrap.vary = WRAP_SRC;
+	w->bss->wrap.ports = 0;
+	return run(bpf_program__fd(w->progs.nothing), &p, n, TC_ACT_UNSPEC, insn);
+}
+
+/* ---- figures ---- */
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), by_value);
+	return v[n / 2];
+}
+
+static void open_counter(void)
+{
+	struct perf_event_attr a = {
+		.type = PERF_TYPE_HARDWARE, .size = sizeof(a), .config = PERF_COUNT_HW_INSTRUCTIONS, .exclude_user = 1
+	};
+
+	insn_fd = (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, 0UL);
+}
+
+static void cpu_name(char *out, size_t n)
+{
+	FILE *f = fopen("/proc/cpuinfo", "re");
+	char line[256];
+
+	snprintf(out, n, "unknown");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "model name", 10) || !strchr(line, ':'))
+			continue;
+		snprintf(out, n, "%s", strchr(line, ':') + 2);
+		out[strcspn(out, "\n")] = '\0';
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
+static void print_row(FILE *json, const struct bench_case *c, double ns, double insn, bool first)
+{
+	char ratio[16] = "-", aim[24] = "-", count[16] = "-", katran[16] = "-";
+
+	if (c->katran) {
+		snprintf(ratio, sizeof(ratio), "%.2f", ns / c->katran);
+		snprintf(katran, sizeof(katran), "%d", c->katran);
+	}
+	if (c->aim > 0)
+		snprintf(aim, sizeof(aim), "%.0f %s", c->aim, ns <= c->aim ? "met" : "missed");
+	if (insn_fd >= 0)
+		snprintf(count, sizeof(count), "%.0f", insn);
+	printf("%-44s %8.1f %8s %8s %7s  %s\n", c->name, ns, count, katran, ratio, aim);
+	if (json)
+		fprintf(json, "%s\n    {\"case\": \"%s\", \"ns\": %.1f, \"instructions\": %.0f, \"katran_ns\": %d}",
+		        first ? "" : ",", c->name, ns, insn, c->katran);
+}
+
+static void report(const char *path, const char *part, struct figure *null, int rounds, uint32_t n)
+{
+	FILE *json = path ? fopen(path, "we") : NULL;
+	struct utsname u;
+	char cpu[128];
+	bool first = true;
+
+	uname(&u);
+	cpu_name(cpu, sizeof(cpu));
+	double zero = median(null->ns, rounds);
+	printf("%s, %ld CPUs, Linux %s; %d rounds of %u packets; wrapper %.1f ns, taken off\n", cpu,
+	       sysconf(_SC_NPROCESSORS_ONLN), u.release, rounds, n, zero);
+	printf("%-44s %8s %8s %8s %7s  %s\n", "case", "ns", "insns", "katran*", "ratio", "aim");
+	if (json)
+		fprintf(json,
+		        "{\n  \"machine\": {\"cpu\": \"%s\", \"kernel\": \"%s\"},\n  \"rounds\": %d, \"wrapper_ns\": "
+		        "%.1f,\n  \"cases\": [",
+		        cpu, u.release, rounds, zero);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (part && !strstr(cases[i].name, part))
+			continue;
+		double ns = median(figures[i].ns, rounds), insn = median(figures[i].insn, rounds);
+		print_row(json, &cases[i], ns, insn, first);
+		first = false;
+	}
+	printf("* katran's figures are of an AMD EPYC VM, another machine than this (docs/performance.md)\n");
+	if (json) {
+		fprintf(json, "\n  ]\n}\n");
+		fclose(json);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct figure null;
+	const char *out = NULL, *part = NULL;
+	char bpffs[] = "/tmp/mesh-bench-XXXXXX", pin[64];
+	uint32_t n = 300000;
+	int rounds = 7, o;
+
+	while ((o = getopt(argc, argv, "r:n:o:c:")) != -1) {
+		if (o == 'r')
+			rounds = atoi(optarg);
+		else if (o == 'n')
+			n = (uint32_t)atoi(optarg);
+		else if (o == 'o')
+			out = optarg;
+		else if (o == 'c')
+			part = optarg;
+		else
+			return 2;
+	}
+	if (rounds < 1 || rounds > ROUNDS_MAX || n < 1) {
+		fprintf(stderr, "bench-packet: 1 to %d rounds, at least one packet\n", ROUNDS_MAX);
+		return 2;
+	}
+	make_devices();
+	must(mkdtemp(bpffs) ? 0 : -1, "mkdtemp", NULL);
+	must(mount("bpf", bpffs, "bpf", 0, NULL), "bpffs", NULL);
+	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
+	w = wrap_bpf__open_and_load();
+	must(w ? 0 : -1, "wrapper", NULL);
+	make_node(pin);
+	open_counter();
+	for (int r = -1; r < rounds; r++) {
+		double insn0, insn, ns0 = run_null(n, &insn0);
+		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+			if (part && !strstr(cases[i].name, part))
+				continue;
+			/* Before the first round every flow is seen once. */
+			double ns = run_case(&cases[i], r < 0 && cases[i].flows > n ? cases[i].flows : n, &insn);
+			if (r < 0)
+				continue;
+			figures[i].ns[r] = ns - ns0;
+			figures[i].insn[r] = insn - insn0;
+		}
+		if (r >= 0)
+			null.ns[r] = ns0;
+	}
+	report(out, part, &null, rounds, n);
+	ebpf_destroy(e);
+	wrap_bpf__destroy(w);
+	umount2(bpffs, MNT_DETACH);
+	rmdir(bpffs);
+	return 0;
+}
