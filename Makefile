@@ -104,7 +104,7 @@ $(B)/images/mesh-demo.tar: tests/images/build.sh tests/images/echo.c
 # ---- tests ---------------------------------------------------------------------------------------
 $(TESTS): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@echo "  LINK  $@"; mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL) -lcmocka -lldns
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL) -lcmocka -lldns -lyaml
 $(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
 	@echo "  LINK  $@"; mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
@@ -134,7 +134,7 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard base/*.c dataplane/*.c dataplane/dns/*.c
 	@echo "  FUZZ  $@"; mkdir -p $(@D)
 	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -DMESH_VERSION='"$(VERSION)"' $(call cflags_of,libnl-3.0) -I. -I$(B)/gen \
 	  -ffunction-sections -fdata-sections -Wl,--gc-sections -o $@ $< \
-	  $(filter-out control/meshd/main.c,$(wildcard base/*.c dataplane/*.c dataplane/*/*.c control/*/*.c)) $(LIBS_ALL) -pthread
+	  $(filter-out control/meshd/main.c,$(wildcard base/*.c dataplane/*.c dataplane/*/*.c control/*/*.c)) $(LIBS_ALL) -lyaml -pthread
 fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 	$(Q)for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus-$$n; echo "== $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n tests/fuzz/corpus/$$n || exit 1; done
