@@ -56,7 +56,8 @@ int stack_objects(struct cli *c, const char *kind, const char *stack, json_t **o
 /* ---- ls ------------------------------------------------------------------------------------------ */
 
 static const struct column ls_columns[] = { { "Name", "NAME" }, { "Services", "SERVICES" } };
-static const struct list_view ls_view = { ls_columns, ARRAY_SIZE(ls_columns), "table {{.Name}}\t{{.Services}}", "Name" };
+static const struct list_view ls_view = { ls_columns, ARRAY_SIZE(ls_columns), "table {{.Name}}\t{{.Services}}",
+	                                  "Name" };
 
 static int run_ls(struct cli *c, struct mesh_err *err)
 {
@@ -70,7 +71,8 @@ static int run_ls(struct cli *c, struct mesh_err *err)
 
 	if (rc < 0)
 		return rc;
-	json_array_foreach(services, i, s) {
+	json_array_foreach(services, i, s)
+	{
 		const char *stack = json_string_value(json_object_get(jo(s, "Spec.Labels"), STACK_LABEL));
 		if (stack)
 			map_put(&counts, stack, (char *)map_get(&counts, stack) + 1);
@@ -78,8 +80,8 @@ static int run_ls(struct cli *c, struct mesh_err *err)
 	MAP_FOREACH(&counts, e) {
 		char n[24];
 		snprintf(n, sizeof(n), "%zu", (size_t)e->value);
-		json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:s}", "Name", e->key, "Services", n, "Orchestrator", "Swarm",
-		                                      "Namespace", ""));
+		json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:s}", "Name", e->key, "Services", n,
+		                                      "Orchestrator", "Swarm", "Namespace", ""));
 	}
 	map_fini(&counts);
 	sort_rows(rows, "Name");
@@ -332,9 +334,7 @@ static int run_logs(struct cli *c, struct mesh_err *err)
 		return rc;
 	if (!json_array_size(services))
 		return mesh_fail(err, MESH_E_NOT_FOUND, "nothing found in stack: %s", c->args[0]);
-	json_array_foreach(services, i, one)
-		if (!rc)
-			rc = log_spawn(c, &s, js(one, "ID"), err);
+	json_array_foreach(services, i, one) if (!rc) rc = log_spawn(c, &s, js(one, "ID"), err);
 	log_collect(&s);
 	int worst = log_finish(&s);
 	return rc < 0 ? rc : worst;
@@ -348,7 +348,8 @@ int stack_remove(struct cli *c, const char *kind, const char *noun, json_t *obje
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(objects, i, o) {
+	json_array_foreach(objects, i, o)
+	{
 		struct mesh_err why = { 0 };
 		bool net = !strcmp(kind, "networks");
 		const char *id = js(o, net ? "Id" : "ID"), *name = js(o, net ? "Name" : "Spec.Name");
@@ -384,8 +385,8 @@ static int tasks_left(struct cli *c, const json_t *ids, size_t *left, struct mes
 	*left = 0;
 	if (rc < 0)
 		return rc;
-	json_array_foreach(tasks, i, t)
-		*left += json_object_get(ids, js(t, "ServiceID")) && !ended(js(t, "Status.State"));
+	json_array_foreach(tasks, i, t) *left +=
+		json_object_get(ids, js(t, "ServiceID")) && !ended(js(t, "Status.State"));
 	return 0;
 }
 
@@ -395,14 +396,14 @@ static int wait_tasks(struct cli *c, json_t *services, int64_t deadline, struct 
 	size_t i, left = 1;
 	json_t *s;
 
-	json_array_foreach(services, i, s)
-		json_object_set_new(ids, js(s, "ID"), json_true());
+	json_array_foreach(services, i, s) json_object_set_new(ids, js(s, "ID"), json_true());
 	while (left) {
 		int rc = tasks_left(c, ids, &left, err);
 		if (rc < 0)
 			return rc;
 		if (left && mono_ms() > deadline)
-			return mesh_fail(err, MESH_E_TIMEOUT, "%zu task%s still running after the services were removed", left,
+			return mesh_fail(err, MESH_E_TIMEOUT,
+			                 "%zu task%s still running after the services were removed", left,
 			                 left == 1 ? " is" : "s are");
 		if (left)
 			pause_ms(POLL_MS);
@@ -417,7 +418,8 @@ static int remove_networks(struct cli *c, json_t *nets, int64_t deadline)
 	json_t *n;
 	size_t i;
 
-	json_array_foreach(nets, i, n) {
+	json_array_foreach(nets, i, n)
+	{
 		struct mesh_err why = { 0 };
 		int rc;
 		printf("Removing network %s\n", js(n, "Name"));
@@ -451,7 +453,8 @@ static int rm_one(struct cli *c, const char *stack, struct mesh_err *err)
 		rc = stack_objects(c, "networks", stack, &nets, err);
 	if (rc < 0)
 		return rc;
-	if (!json_array_size(services) && !json_array_size(secrets) && !json_array_size(configs) && !json_array_size(nets)) {
+	if (!json_array_size(services) && !json_array_size(secrets) && !json_array_size(configs) &&
+	    !json_array_size(nets)) {
 		fprintf(stderr, "Nothing found in stack: %s\n", stack);
 		return 0;
 	}
@@ -568,8 +571,9 @@ static const struct command sub_rm = {
 	.example = "  meshctl stack rm shop",
 };
 
-static const struct command *const subs[] = { &stack_config_command, &stack_deploy_command, &sub_logs, &sub_ls, &sub_ps,
-	                                      &sub_rm,               &sub_services,         NULL };
+static const struct command *const subs[] = {
+	&stack_config_command, &stack_deploy_command, &sub_logs, &sub_ls, &sub_ps, &sub_rm, &sub_services, NULL
+};
 const struct command cmd_stack = {
 	.name = "stack",
 	.summary = "Manage stacks of services that compose files describe",

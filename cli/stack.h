@@ -12,7 +12,8 @@ extern const struct command stack_deploy_command, stack_config_command;
 
 int stack_name_check(const char *name, struct mesh_err *err) MESH_MUST_CHECK;
 /* All objects of a kind ("services", "secrets", "configs", "networks") that belong to a stack. */
-int stack_objects(struct cli *c, const char *kind, const char *stack, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;
+int stack_objects(struct cli *c, const char *kind, const char *stack, json_t **out,
+                  struct mesh_err *err) MESH_MUST_CHECK;
 /* Removes objects that stack_objects found, saying so. Failures are printed; returns how many there were. */
 int stack_remove(struct cli *c, const char *kind, const char *noun, json_t *objects);
 void pause_ms(int ms);

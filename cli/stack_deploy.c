@@ -105,9 +105,9 @@ static int input_add(struct input *in, const char *name, struct mesh_err *err)
 
 static int find_workdir(struct input *in, const char *first, struct mesh_err *err)
 {
-	CLEAN_FREE char *dir = strcmp(first, "-") && strrchr(first, '/') ?
-	                               xstrndup(first, (size_t)(strrchr(first, '/') - first + 1)) :
-	                               xstrdup(".");
+	CLEAN_FREE char *dir = strcmp(first, "-") && strrchr(first, '/')
+	                               ? xstrndup(first, (size_t)(strrchr(first, '/') - first + 1))
+	                               : xstrdup(".");
 
 	if (!realpath(dir, in->workdir))
 		return mesh_fail(err, -errno, "%.300s", dir);
@@ -166,8 +166,9 @@ struct deploy {
 	struct cli *c;
 	const char *stack;
 	json_t *plan;
-	json_t *services;   /* of the stack, as they were */
-	struct map current; /* secret and config names of the plan -> name of the current version (owned) */
+	json_t *services;        /* of the stack, as they were */
+	struct map current;      /* secret and config names of the plan -> name of the current version (owned) */
+	struct map networks;     /* names -> ids (owned) */
 	struct str_list touched; /* ids of services made or changed */
 	struct str_list unused;  /* "secrets/<id>" of versions no longer wanted */
 };
@@ -187,10 +188,11 @@ static int check_external(struct deploy *d, const char *name, struct mesh_err *e
 		                 "swarm-scoped network before the stack is deployed",
 		                 name);
 	if (!rc && strcmp(js(net, "Scope"), "swarm"))
-		return mesh_fail(err, MESH_E_INVALID,
-		                 "network \"%s\" is declared as external, but it is not in the right scope: \"%s\" instead of "
-		                 "\"swarm\"",
-		                 name, js(net, "Scope"));
+		return mesh_fail(
+			err, MESH_E_INVALID,
+			"network \"%s\" is declared as external, but it is not in the right scope: \"%s\" instead of "
+			"\"swarm\"",
+			name, js(net, "Scope"));
 	return rc;
 }
 
@@ -199,9 +201,7 @@ static json_t *by_name(json_t *list, const char *path, const char *name)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o)
-		if (!strcmp(js(o, path), name))
-			return o;
+	json_array_foreach(list, i, o) if (!strcmp(js(o, path), name)) return o;
 	return NULL;
 }
 
@@ -216,7 +216,8 @@ static void compare_network(const json_t *want, const json_t *have)
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		same = same && jb(want, flags[i]) == jb(have, flags[i]);
 	if (!same)
-		fprintf(stderr, "warning: network %s exists with other settings, which stay as they are until it is removed\n",
+		fprintf(stderr,
+		        "warning: network %s exists with other settings, which stay as they are until it is removed\n",
 		        js(want, "Name"));
 }
 
@@ -227,7 +228,8 @@ static int deploy_networks(struct deploy *d, struct mesh_err *err)
 	size_t i;
 	int rc = stack_objects(d->c, "networks", d->stack, &have, err);
 
-	json_array_foreach(jo(d->plan, "networks"), i, n) {
+	json_array_foreach(jo(d->plan, "networks"), i, n)
+	{
 		JSON_CLEAN answer = NULL;
 		json_t *body = jo(n, "body"), *old = by_name(have, "Name", js(n, "name"));
 		if (rc < 0 || jb(n, "external"))
@@ -256,12 +258,14 @@ static const struct kind kinds[] = { { "secrets", "secret" }, { "configs", "conf
 
 static long version_of(const json_t *o, const char *name)
 {
-	const char *have = js(o, "Spec.Name"), *base = json_string_value(json_object_get(jo(o, "Spec.Labels"), VERSION_LABEL));
+	const char *have = js(o, "Spec.Name"),
+		   *base = json_string_value(json_object_get(jo(o, "Spec.Labels"), VERSION_LABEL));
 	size_t n = strlen(name);
 
 	if (!strcmp(have, name))
 		return 1;
-	return base && !strcmp(base, name) && !strncmp(have, name, n) && have[n] == '.' ? strtol(have + n + 1, NULL, 10) : 0;
+	return base && !strcmp(base, name) && !strncmp(have, name, n) && have[n] == '.' ? strtol(have + n + 1, NULL, 10)
+	                                                                                : 0;
 }
 
 static json_t *newest(json_t *all, const char *name, long *version)
@@ -270,7 +274,8 @@ static json_t *newest(json_t *all, const char *name, long *version)
 	size_t i;
 
 	*version = 0;
-	json_array_foreach(all, i, o) {
+	json_array_foreach(all, i, o)
+	{
 		long v = version_of(o, name);
 		if (v > *version) {
 			*version = v;
@@ -325,7 +330,8 @@ static void note_unused(struct deploy *d, const struct kind *k, json_t *all, con
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(all, i, o) {
+	json_array_foreach(all, i, o)
+	{
 		long v = version_of(o, name);
 		if (v > 0 && v < current - 1) {
 			CLEAN_FREE char *path = xasprintf("%s/%s", k->path, js(o, "ID"));
@@ -372,9 +378,8 @@ static int deploy_objects(struct deploy *d, const struct kind *k, struct mesh_er
 	size_t i;
 	int rc = json_array_size(jo(d->plan, k->path)) ? stack_objects(d->c, k->path, d->stack, &all, err) : 0;
 
-	json_array_foreach(jo(d->plan, k->path), i, one)
-		if (!rc && !jb(one, "external"))
-			rc = deploy_object(d, k, all, one, err);
+	json_array_foreach(jo(d->plan, k->path), i, one) if (!rc && !jb(one, "external")) rc =
+		deploy_object(d, k, all, one, err);
 	return rc;
 }
 
@@ -386,7 +391,8 @@ static void current_names(struct deploy *d, json_t *body)
 	size_t i;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
-		json_array_foreach(json_object_get(jo(body, "TaskTemplate.ContainerSpec"), fields[k][0]), i, ref) {
+		json_array_foreach(json_object_get(jo(body, "TaskTemplate.ContainerSpec"), fields[k][0]), i, ref)
+		{
 			CLEAN_FREE char *key = xasprintf("%s/%s", kinds[k].path, js(ref, fields[k][1]));
 			const char *now = map_get(&d->current, key);
 			if (now)
@@ -408,6 +414,42 @@ static int credential_config(struct deploy *d, json_t *body, struct mesh_err *er
 	if (!rc)
 		jset(body, path, json_string(js(config, "ID")));
 	return rc;
+}
+
+/* Networks by id, in the order of their names: another order would be another spec. */
+static int network_ids(struct deploy *d, json_t *nets, struct mesh_err *err)
+{
+	json_t *n;
+	size_t i;
+
+	json_array_foreach(nets, i, n)
+	{
+		const char *name = js(n, "Target"), *id = map_get(&d->networks, name);
+		if (!id) {
+			CLEAN_FREE char *arg = url_dup(name);
+			JSON_CLEAN net = NULL;
+			int rc = api_get(d->c, &net, err, "/networks/%s", arg);
+			if (rc < 0)
+				return rc;
+			map_put(&d->networks, name, xstrdup(js(net, "Id")));
+			id = map_get(&d->networks, name);
+		}
+		json_object_set_new(n, "Target", json_string(id));
+	}
+	return 0;
+}
+
+static int resolve(struct deploy *d, json_t *spec, struct mesh_err *err)
+{
+	JSON_CLEAN nets = json_incref(jo(spec, "TaskTemplate.Networks"));
+	int rc = network_ids(d, nets, err);
+
+	current_names(d, spec);
+	jdel(spec, "TaskTemplate.Networks");
+	if (!rc)
+		rc = service_references(d->c, spec, err);
+	jset(spec, "TaskTemplate.Networks", json_incref(nets));
+	return rc < 0 ? rc : credential_config(d, spec, err);
 }
 
 /* ---- what a service waits for --------------------------------------------------------------------- */
@@ -433,9 +475,10 @@ static int status_of(struct deploy *d, const char *name, struct status *st, stru
 	st->desired = ji(s, "ServiceStatus.DesiredTasks");
 	st->completed = ji(s, "ServiceStatus.CompletedTasks");
 	st->job = jo(s, "Spec.Mode.ReplicatedJob") || jo(s, "Spec.Mode.GlobalJob");
-	st->total = jo(s, "Spec.Mode.ReplicatedJob.TotalCompletions") ? ji(s, "Spec.Mode.ReplicatedJob.TotalCompletions") :
-	            jo(s, "Spec.Mode.GlobalJob")                      ? st->desired + st->completed :
-	                                                                1;
+	st->total = jo(s, "Spec.Mode.ReplicatedJob.TotalCompletions")
+	                    ? ji(s, "Spec.Mode.ReplicatedJob.TotalCompletions")
+	            : jo(s, "Spec.Mode.GlobalJob") ? st->desired + st->completed
+	                                           : 1;
 	return 0;
 }
 
@@ -464,7 +507,8 @@ static int wait_for(struct deploy *d, const char *service, const json_t *dep, st
 			return 0;
 		if (!strcmp(condition, "service_completed_successfully") && !st.job)
 			return mesh_fail(err, MESH_E_INVALID,
-			                 "service %s: depends_on %s: it never completes: its deploy.mode must be replicated-job or "
+			                 "service %s: depends_on %s: it never completes: its deploy.mode must be "
+			                 "replicated-job or "
 			                 "global-job",
 			                 service, js(dep, "service"));
 		if (!said && mono_ms() - begin > 2000) {
@@ -479,8 +523,8 @@ static int wait_for(struct deploy *d, const char *service, const json_t *dep, st
 		fprintf(stderr, "warning: service %s has no running task yet, going on without it\n", name);
 		return 0;
 	}
-	return mesh_fail(err, MESH_E_TIMEOUT, "service %s: depends_on %s: not %s after %lld s (%lld of %lld tasks)", service, name,
-	                 condition + strlen("service_"), (long long)(limit / 1000),
+	return mesh_fail(err, MESH_E_TIMEOUT, "service %s: depends_on %s: not %s after %lld s (%lld of %lld tasks)",
+	                 service, name, condition + strlen("service_"), (long long)(limit / 1000),
 	                 (long long)(st.job ? st.completed : st.running), (long long)(st.job ? st.total : st.desired));
 }
 
@@ -495,7 +539,8 @@ static json_t *essence(const json_t *v)
 
 	if (json_is_object(v)) {
 		out = json_object();
-		json_object_foreach((json_t *)v, key, item) {
+		json_object_foreach((json_t *)v, key, item)
+		{
 			json_t *e = essence(item);
 			if (e)
 				json_object_set_new(out, key, e);
@@ -504,7 +549,8 @@ static json_t *essence(const json_t *v)
 	}
 	if (json_is_array(v)) {
 		out = json_array();
-		json_array_foreach((json_t *)v, i, item) {
+		json_array_foreach((json_t *)v, i, item)
+		{
 			json_t *e = essence(item);
 			json_array_append_new(out, e ? e : json_null());
 		}
@@ -598,9 +644,11 @@ static void image_of_update(struct deploy *d, json_t *spec, const json_t *old, c
 	if (!strcmp(mode, "always") || (!strcmp(mode, "changed") && changed)) {
 		service_pin_image(d->c, spec, headers);
 	} else if (!changed) {
-		jset(spec, "TaskTemplate.ContainerSpec.Image", json_string(js(old, "Spec.TaskTemplate.ContainerSpec.Image")));
+		jset(spec, "TaskTemplate.ContainerSpec.Image",
+		     json_string(js(old, "Spec.TaskTemplate.ContainerSpec.Image")));
 		if (jo(old, "Spec.TaskTemplate.Placement.Platforms") && !jo(spec, "TaskTemplate.Placement.Platforms"))
-			jset(spec, "TaskTemplate.Placement.Platforms", json_incref(jo(old, "Spec.TaskTemplate.Placement.Platforms")));
+			jset(spec, "TaskTemplate.Placement.Platforms",
+			     json_incref(jo(old, "Spec.TaskTemplate.Placement.Platforms")));
 	}
 }
 
@@ -638,15 +686,10 @@ static int deploy_service(struct deploy *d, const json_t *one, struct mesh_err *
 	size_t i;
 	int rc = 0;
 
-	json_array_foreach(jo(one, "after"), i, dep)
-		if (!rc)
-			rc = wait_for(d, js(one, "key"), dep, err);
+	json_array_foreach(jo(one, "after"), i, dep) if (!rc) rc = wait_for(d, js(one, "key"), dep, err);
 	if (rc < 0)
 		return rc;
-	current_names(d, spec);
-	rc = service_references(d->c, spec, err);
-	if (!rc)
-		rc = credential_config(d, spec, err);
+	rc = resolve(d, spec, err);
 	if (rc < 0)
 		return mesh_wrap(err, rc, "service %s", js(one, "key"));
 	rc = service_credentials(d->c, js(spec, "TaskTemplate.ContainerSpec.Image"), &headers, err);
@@ -664,10 +707,11 @@ static void prune(struct deploy *d)
 	json_t *s, *one;
 	size_t i, k;
 
-	json_array_foreach(d->services, i, s) {
+	json_array_foreach(d->services, i, s)
+	{
 		bool wanted = false;
-		json_array_foreach(jo(d->plan, "services"), k, one)
-			wanted = wanted || !strcmp(js(one, "body.Name"), js(s, "Spec.Name"));
+		json_array_foreach(jo(d->plan, "services"), k, one) wanted =
+			wanted || !strcmp(js(one, "body.Name"), js(s, "Spec.Name"));
 		if (!wanted)
 			json_array_append(gone, s);
 	}
@@ -681,7 +725,8 @@ static int check_manager(struct cli *c, struct mesh_err *err)
 
 	if (!rc && !jb(info, "Swarm.ControlAvailable"))
 		return mesh_fail(err, MESH_E_NOT_MANAGER,
-		                 "this node is not a swarm manager. Use \"meshctl swarm init\" or \"meshctl swarm join\" to connect "
+		                 "this node is not a swarm manager. Use \"meshctl swarm init\" or \"meshctl swarm "
+		                 "join\" to connect "
 		                 "this node to swarm and try again");
 	return rc;
 }
@@ -692,18 +737,15 @@ static int deploy_all(struct deploy *d, struct mesh_err *err)
 	size_t i;
 	int rc = stack_objects(d->c, "services", d->stack, &d->services, err);
 
-	json_array_foreach(jo(d->plan, "networks"), i, one)
-		if (!rc && jb(one, "external"))
-			rc = check_external(d, js(one, "name"), err);
+	json_array_foreach(jo(d->plan, "networks"), i, one) if (!rc && jb(one, "external")) rc =
+		check_external(d, js(one, "name"), err);
 	if (!rc && flag_bool(d->c, "prune"))
 		prune(d);
 	if (!rc)
 		rc = deploy_networks(d, err);
 	for (size_t k = 0; k < ARRAY_SIZE(kinds) && !rc; k++)
 		rc = deploy_objects(d, &kinds[k], err);
-	json_array_foreach(jo(d->plan, "services"), i, one)
-		if (!rc)
-			rc = deploy_service(d, one, err);
+	json_array_foreach(jo(d->plan, "services"), i, one) if (!rc) rc = deploy_service(d, one, err);
 	/* Old versions that something still uses are refused and stay; the next deploy asks again. */
 	for (size_t k = 0; k < d->unused.n && !rc; k++)
 		if (api_delete(d->c, NULL, NULL, "/%s", d->unused.v[k]) < 0)
@@ -752,6 +794,9 @@ static int run_deploy(struct cli *c, struct mesh_err *err)
 	MAP_FOREACH(&d.current, e)
 		free(e->value);
 	map_fini(&d.current);
+	MAP_FOREACH(&d.networks, e)
+		free(e->value);
+	map_fini(&d.networks);
 	strs_clear(&d.touched);
 	strs_clear(&d.unused);
 	json_decref(d.plan);
@@ -762,11 +807,12 @@ static int run_deploy(struct cli *c, struct mesh_err *err)
 
 static const struct flag deploy_flags[] = {
 	{ "compose-file", 'c', F_LIST, "strings", NULL, "Path to a Compose file, or \"-\" to read from stdin" },
-	{ "detach", 'd', F_BOOL, NULL, "true", "Exit immediately instead of waiting for the stack services to converge" },
+	{ "detach", 'd', F_BOOL, NULL, "true",
+	  "Exit immediately instead of waiting for the stack services to converge" },
 	{ "prune", 0, F_BOOL, NULL, NULL, "Prune services that are no longer referenced" },
 	{ "quiet", 'q', F_BOOL, NULL, NULL, "Suppress progress output" },
-	{ "resolve-image", 0, F_STR, NULL, "always", "Query the registry to resolve image digest and supported platforms",
-	  "always changed never" },
+	{ "resolve-image", 0, F_STR, NULL, "always",
+	  "Query the registry to resolve image digest and supported platforms", "always changed never" },
 	{ "wait-timeout", 0, F_DURATION, NULL, "5m", "How long to wait for a service that another depends on" },
 	{ "with-registry-auth", 0, F_BOOL, NULL, NULL, "Send registry authentication details to Swarm agents" },
 };
@@ -781,7 +827,8 @@ const struct command stack_deploy_command = {
 	.alias = "up",
 	.usage = "STACK",
 	.summary = "Deploy a new stack or update an existing stack",
-	.more = "Changes only what changed. New contents of a config or secret make a new version of it (name.2), to which\n"
+	.more = "Changes only what changed. New contents of a config or secret make a new version of it (name.2), to "
+	        "which\n"
 		"its services roll. Services are made in the order of depends_on, and wait for what it says.",
 	FLAGS(deploy_flags),
 	.run = run_deploy,

@@ -8,7 +8,7 @@
 #include "cli/compose/schema.h"
 #include "cli/units.h"
 
-static void put_value(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list);
+static void emit_value(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list);
 
 static void indent(struct buf *out, int depth)
 {
@@ -29,15 +29,16 @@ static bool needs_quotes(const char *s)
 		if (!strcasecmp(s, words[i]))
 			return true;
 	for (const char *p = s; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f || (*p == ':' && (p[1] == ' ' || !p[1])) || (*p == '#' && p > s && p[-1] == ' '))
+		if ((unsigned char)*p < 0x20 || *p == 0x7f || (*p == ':' && (p[1] == ' ' || !p[1])) ||
+		    (*p == '#' && p > s && p[-1] == ' '))
 			return true;
 	if (s[strlen(s) - 1] == ' ' || !strcmp(s, "=") || !strcmp(s, "<<"))
 		return true;
 	/* 12:30:45 and 1_000 are numbers to older readers. */
-	return isdigit((unsigned char)*s) && !s[strspn(s, "0123456789_:.")];
+	return isdigit((unsigned char)*s) && !s[strspn(s, "0123456789_:")];
 }
 
-static void put_text(struct buf *out, const char *s)
+static void emit_text(struct buf *out, const char *s)
 {
 	if (*s && !needs_quotes(s)) {
 		buf_puts(out, s);
@@ -59,7 +60,7 @@ static void put_text(struct buf *out, const char *s)
 	buf_puts(out, "\"");
 }
 
-static void put_scalar(struct buf *out, const struct key *k, const struct cv *v)
+static void emit_scalar(struct buf *out, const struct key *k, const struct cv *v)
 {
 	char text[64];
 	int64_t n;
@@ -68,24 +69,25 @@ static void put_scalar(struct buf *out, const struct key *k, const struct cv *v)
 		buf_puts(out, "null");
 	} else if (k && k->shape == SH_DURATION && parse_duration(v->s, &n, NULL) == 0) {
 		format_duration(n, text, sizeof(text));
-		put_text(out, text);
+		emit_text(out, text);
 	} else if (k && k->shape == SH_SIZE && parse_bytes(v->s, &n, NULL) == 0) {
 		buf_printf(out, "\"%lld\"", (long long)n);
 	} else if (v->kind == CV_STR) {
-		put_text(out, v->s);
+		emit_text(out, v->s);
 	} else {
 		buf_puts(out, v->s);
 	}
 }
 
-static void put_member(struct buf *out, const struct key *k, const char *key, const struct cv *v, int depth, bool *first)
+static void emit_member(struct buf *out, const struct key *k, const char *key, const struct cv *v, int depth,
+                        bool *first)
 {
 	if (!*first)
 		indent(out, depth);
 	*first = false;
-	put_text(out, key);
+	emit_text(out, key);
 	buf_puts(out, ":");
-	put_value(out, k, v, depth, false);
+	emit_value(out, k, v, depth, false);
 }
 
 static int cmp_item(const void *a, const void *b)
@@ -94,28 +96,29 @@ static int cmp_item(const void *a, const void *b)
 }
 
 /* inline_first: the first key follows "- " on its line. */
-static void put_map(struct buf *out, const struct key *table, const struct key *item, const struct cv *v, int depth,
-                    bool first)
+static void emit_map(struct buf *out, const struct key *table, const struct key *item, const struct cv *v, int depth,
+                     bool first)
 {
 	struct cv_item *sorted = xcalloc(v->n + 1, sizeof(*sorted));
 
 	for (const struct key *k = table; k && k->name; k++)
 		if (cv_get(v, k->name))
-			put_member(out, k, k->name, cv_get(v, k->name), depth, &first);
+			emit_member(out, k, k->name, cv_get(v, k->name), depth, &first);
 	memcpy(sorted, v->items, v->n * sizeof(*sorted));
 	qsort(sorted, v->n, sizeof(*sorted), cmp_item);
 	for (uint32_t i = 0; i < v->n; i++)
 		if (!table || !key_find(table, sorted[i].key))
-			put_member(out, item, sorted[i].key, sorted[i].v, depth, &first);
+			emit_member(out, item, sorted[i].key, sorted[i].v, depth, &first);
 	free(sorted);
 }
 
-static void put_list(struct buf *out, const struct key *k, const struct cv *v, int depth)
+static void emit_list(struct buf *out, const struct key *k, const struct cv *v, int depth)
 {
-	CV_EACH(v, it) {
+	CV_EACH(v, it)
+	{
 		indent(out, depth);
 		buf_puts(out, "-");
-		put_value(out, k, it->v, depth, true);
+		emit_value(out, k, it->v, depth, true);
 	}
 }
 
@@ -123,23 +126,24 @@ static void put_list(struct buf *out, const struct key *k, const struct cv *v, i
 static bool plain_dependencies(const struct cv *v)
 {
 	CV_EACH(v, it)
-		if (it->v->kind != CV_MAP || it->v->n != 1 || strcmp(cv_at(it->v, "condition"), "service_started"))
-			return false;
+	if (it->v->kind != CV_MAP || it->v->n != 1 || strcmp(cv_at(it->v, "condition"), "service_started"))
+		return false;
 	return true;
 }
 
-static void put_names(struct buf *out, const struct cv *v, int depth)
+static void emit_names(struct buf *out, const struct cv *v, int depth)
 {
 	buf_puts(out, "\n");
-	CV_EACH(v, it) {
+	CV_EACH(v, it)
+	{
 		indent(out, depth);
 		buf_puts(out, "- ");
-		put_text(out, it->key);
+		emit_text(out, it->key);
 		buf_puts(out, "\n");
 	}
 }
 
-static void put_container(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list)
+static void emit_container(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list)
 {
 	const struct key *table = k && (k->shape == SH_OBJ || (k->shape == SH_LIST && in_list)) ? k->sub : NULL;
 	struct key item = { 0 };
@@ -147,41 +151,41 @@ static void put_container(struct buf *out, const struct key *k, const struct cv 
 	if (k && k->shape == SH_MAP) {
 		item = (struct key){ k->name, SH_OBJ, .sub = k->sub };
 		if (!strcmp(k->name, "depends_on") && plain_dependencies(v)) {
-			put_names(out, v, depth + 1);
+			emit_names(out, v, depth + 1);
 			return;
 		}
 	}
 	buf_puts(out, in_list ? " " : "\n");
 	if (v->kind == CV_MAP)
-		put_map(out, table, item.name ? &item : NULL, v, depth + 1, in_list);
+		emit_map(out, table, item.name ? &item : NULL, v, depth + 1, in_list);
 	else if (in_list) {
 		buf_puts(out, "\n");
-		put_list(out, NULL, v, depth + 1);
+		emit_list(out, NULL, v, depth + 1);
 	} else {
-		put_list(out, k, v, depth + 1);
+		emit_list(out, k, v, depth + 1);
 	}
 }
 
-static void put_value(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list)
+static void emit_value(struct buf *out, const struct key *k, const struct cv *v, int depth, bool in_list)
 {
 	const struct cv *single = k && k->sub && k->shape == SH_OBJ ? cv_get(v, "single") : NULL;
 
 	if (single && key_find(k->sub, "single")) /* ulimits: {nproc: 5} */
 		v = single;
 	if (v->kind >= CV_LIST && v->n) {
-		put_container(out, k, v, depth, in_list);
+		emit_container(out, k, v, depth, in_list);
 		return;
 	}
 	buf_puts(out, " ");
 	if (v->kind >= CV_LIST)
 		buf_puts(out, v->kind == CV_MAP ? "{}" : "[]");
 	else
-		put_scalar(out, k, v);
+		emit_scalar(out, k, v);
 	buf_puts(out, "\n");
 }
 
 /* Declarations without a body are printed as docker prints them. */
-static void put_section(struct buf *out, const struct key *k, const struct cv *v)
+static void emit_section(struct buf *out, const struct key *k, const struct cv *v)
 {
 	struct key item = { k->name, SH_OBJ, .sub = k->sub };
 	struct cv_item *sorted = xcalloc(v->n + 1, sizeof(*sorted));
@@ -192,7 +196,7 @@ static void put_section(struct buf *out, const struct key *k, const struct cv *v
 	buf_printf(out, "%s:\n", k->name);
 	for (uint32_t i = 0; i < v->n; i++) {
 		bool first = false;
-		put_member(out, &item, sorted[i].key, sorted[i].v->kind == CV_NULL ? &empty : sorted[i].v, 1, &first);
+		emit_member(out, &item, sorted[i].key, sorted[i].v->kind == CV_NULL ? &empty : sorted[i].v, 1, &first);
 	}
 	free(sorted);
 }
@@ -203,16 +207,16 @@ void compose_emit(const struct compose *c, struct buf *out)
 	bool first = false;
 
 	buf_puts(out, "version: ");
-	put_text(out, *version && strcmp(version, "3") ? version : "3.13");
+	emit_text(out, *version && strcmp(version, "3") ? version : "3.13");
 	buf_puts(out, "\n");
 	for (const struct key *k = compose_root; k->name; k++) {
 		const struct cv *v = cv_get(c->root, k->name);
 		if (v && k->shape == SH_MAP && v->kind == CV_MAP && v->n)
-			put_section(out, k, v);
+			emit_section(out, k, v);
 		else if (v && !strcmp(k->name, "name"))
-			put_member(out, k, "name", v, 0, &first);
+			emit_member(out, k, "name", v, 0, &first);
 	}
 	CV_EACH(c->root, it)
-		if (!strncmp(it->key, "x-", 2))
-			put_member(out, NULL, it->key, it->v, 0, &first);
+	if (!strncmp(it->key, "x-", 2))
+		emit_member(out, NULL, it->key, it->v, 0, &first);
 }

@@ -64,7 +64,8 @@ static int missing(struct walk *w, const char *name, const char *from, const cha
 	int rc = expand(w, from, end, &why);
 
 	if (!rc) {
-		w->need = arena_printf(w->a, "required variable %.100s is missing a value: %.300s", name, buf_str(&why));
+		w->need =
+			arena_printf(w->a, "required variable %.100s is missing a value: %.300s", name, buf_str(&why));
 		rc = REQUIRED;
 	}
 	buf_fini(&why);
@@ -171,8 +172,10 @@ static int text_failed(struct arena *a, const struct cv *v, const struct cv_path
 		               COMPOSE_MAX_TEXT >> 20);
 	if (why == NOT_UTF8)
 		return cv_fail(v, err, "%.200s: the value of a variable is not UTF-8", where);
-	return cv_fail(v, err, "invalid interpolation format for %.200s: \"%.300s\"; you may need to escape any $ with another $",
-	               where, need ? need : v->s);
+	return cv_fail(
+		v, err,
+		"invalid interpolation format for %.200s: \"%.300s\"; you may need to escape any $ with another $",
+		where, need ? need : v->s);
 }
 
 static int walk_value(struct arena *a, struct cv *v, const struct cv_path *at, const struct compose_env *env,
@@ -186,7 +189,8 @@ static int walk_value(struct arena *a, struct cv *v, const struct cv_path *at, c
 		rc = interpolate_text(a, v->s, env, unset, &v->s, &need);
 		return rc ? text_failed(a, v, at, rc, need, err) : 0;
 	}
-	CV_EACH(v, it) {
+	CV_EACH(v, it)
+	{
 		struct cv_path here = { at, it->key, i++ };
 		rc = walk_value(a, it->v, &here, env, unset, err);
 		if (rc < 0)

@@ -18,7 +18,9 @@ static const char *file_path(struct check *ck, const char *path)
 
 	if (path[0] == '~' && path[1] == '/')
 		return arena_printf(ck->a, "%s%s", o->home ? o->home : "/root", path + 1);
-	return path[0] == '/' ? path : arena_printf(ck->a, "%s/%s", o->workdir ? o->workdir : "", !strncmp(path, "./", 2) ? path + 2 : path);
+	return path[0] == '/' ? path
+	                      : arena_printf(ck->a, "%s/%s", o->workdir ? o->workdir : "",
+	                                     !strncmp(path, "./", 2) ? path + 2 : path);
 }
 
 static int env_line(struct check *ck, const char *line, size_t n, struct cv *env, const struct cv *at, unsigned number,
@@ -36,10 +38,12 @@ static int env_line(struct check *ck, const char *line, size_t n, struct cv *env
 	if (!*name)
 		return cv_fail(at, err, "invalid env file (%.250s): no variable name on line %u", path, number);
 	if (name[strcspn(name, " \t\r\n\v\f")])
-		return cv_fail(at, err, "invalid env file (%.250s): variable '%.100s' contains whitespaces", path, name);
+		return cv_fail(at, err, "invalid env file (%.250s): variable '%.100s' contains whitespaces", path,
+		               name);
 	const char *value = eq ? eq + 1 : e->get(e->arg, name);
 	if (!utf8_ok(name) || !utf8_ok(value ? value : ""))
-		return cv_fail(at, err, "invalid env file (%.250s): env file contains invalid utf8 bytes at line %u", path, number);
+		return cv_fail(at, err, "invalid env file (%.250s): env file contains invalid utf8 bytes at line %u",
+		               path, number);
 	if (value)
 		cv_set(ck->a, env, name, cv_str(ck->a, value, at));
 	return 0;
@@ -61,7 +65,8 @@ static int env_lines(struct check *ck, const struct buf *text, struct cv *env, c
 		if (n && p[n - 1] == '\r')
 			n--;
 		if (env->n >= COMPOSE_MAX_KEYS)
-			return cv_fail(at, err, "invalid env file (%.250s): more than %u variables", path, COMPOSE_MAX_KEYS);
+			return cv_fail(at, err, "invalid env file (%.250s): more than %u variables", path,
+			               COMPOSE_MAX_KEYS);
 		int rc = env_line(ck, p, n, env, at, ++number, path, err);
 		if (rc < 0)
 			return rc;
@@ -70,7 +75,7 @@ static int env_lines(struct check *ck, const struct buf *text, struct cv *env, c
 	return 0;
 }
 
-static int env_file(struct check *ck, const struct cv *entry, struct cv *env, struct mesh_err *err)
+static int read_env_file(struct check *ck, const struct cv *entry, struct cv *env, struct mesh_err *err)
 {
 	const struct cv *required = cv_get(entry, "required");
 	const char *path = file_path(ck, cv_at(entry, "path"));
@@ -97,13 +102,14 @@ static int env_files(struct check *ck, struct cv *service, struct mesh_err *err)
 	if (!files)
 		return 0;
 	struct cv *env = cv_new(ck->a, CV_MAP, files);
-	CV_EACH(files, it) {
-		int rc = env_file(ck, it->v, env, err);
+	CV_EACH(files, it)
+	{
+		int rc = read_env_file(ck, it->v, env, err);
 		if (rc < 0)
 			return rc;
 	}
 	CV_EACH(own, it)
-		cv_set(ck->a, env, it->key, it->v);
+	cv_set(ck->a, env, it->key, it->v);
 	cv_set(ck->a, service, "environment", env);
 	cv_del(service, "env_file");
 	return 0;
@@ -119,8 +125,9 @@ static int external_named(struct check *ck, const char *section, const char *nam
 		return 0;
 	if (cv_get(e, "name")) {
 		if (cv_get(v, "name"))
-			return cv_fail(e, err, "%.10s.external.name and %.10s.name conflict; only use %.10s.name (%.80s)", section,
-			               section, section, name);
+			return cv_fail(e, err,
+			               "%.10s.external.name and %.10s.name conflict; only use %.10s.name (%.80s)",
+			               section, section, section, name);
 		cv_set(ck->a, v, "name", cv_get(e, "name"));
 	}
 	cv_set(ck->a, v, "external", cv_bool(ck->a, true, e));
@@ -131,23 +138,42 @@ static int external_alone(const char *kind, const char *name, const struct cv *v
 {
 	if (!cv_true(cv_get(v, "external")))
 		return 0;
-	CV_EACH(v, it) {
+	CV_EACH(v, it)
+	{
 		bool said = it->v->kind == CV_BOOL ? it->v->i : it->v->kind < CV_LIST ? *it->v->s != 0 : it->v->n != 0;
 		if (said && strcmp(it->key, "external") && strcmp(it->key, "name") && strncmp(it->key, "x-", 2))
-			return cv_fail(it->v, err, "conflicting parameters \"external\" and \"%s\" specified for %s \"%.80s\"", it->key,
-			               kind, name);
+			return cv_fail(it->v, err,
+			               "conflicting parameters \"external\" and \"%s\" specified for %s \"%.80s\"",
+			               it->key, kind, name);
 	}
 	return 0;
+}
+
+/* Where a secret's or config's contents are, wherever the configuration is read again. */
+static void absolute_files(struct check *ck, struct cv *root)
+{
+	static const char *const sections[] = { "secrets", "configs" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		CV_EACH(cv_get(root, sections[i]), it)
+		{
+			struct cv *file = cv_get(it->v, "file");
+			if (cv_is(file, CV_STR) && *file->s)
+				file->s = file_path(ck, file->s);
+		}
 }
 
 static int externals(struct check *ck, struct cv *root, struct mesh_err *err)
 {
 	static const struct {
 		const char *section, *kind;
-	} sections[] = { { "networks", "network" }, { "volumes", "volume" }, { "secrets", "secret" }, { "configs", "config" } };
+	} sections[] = {
+		{ "networks", "network" }, { "volumes", "volume" }, { "secrets", "secret" }, { "configs", "config" }
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
-		CV_EACH(cv_get(root, sections[i].section), it) {
+		CV_EACH(cv_get(root, sections[i].section), it)
+		{
 			int rc = external_named(ck, sections[i].kind, it->key, it->v, err);
 			if (!rc)
 				rc = external_alone(sections[i].kind, it->key, it->v, err);
@@ -179,7 +205,7 @@ static void profiles(struct check *ck, struct cv *services)
 		struct cv *wanted = cv_get(services->items[i].v, "profiles");
 		bool on = !wanted || !wanted->n || word_in(active, "*");
 		CV_EACH(wanted, it)
-			on = on || word_in(active, it->v->s);
+		on = on || word_in(active, it->v->s);
 		if (on) {
 			i++;
 			continue;
@@ -218,7 +244,8 @@ static int read_tree(struct check *ck, const struct compose_file *f, struct cv *
 	CLEAN_FREE char *plain = plain_indent(f->text, f->len, &len);
 
 	if (plain) {
-		CLEAN_FREE char *w = xasprintf("%s: indented with non-breaking spaces, which are read as spaces", f->name);
+		CLEAN_FREE char *w =
+			xasprintf("%s: indented with non-breaking spaces, which are read as spaces", f->name);
 		strs_add(&ck->c->warnings, w);
 	}
 	return yaml_read(ck->a, f->name, plain ? plain : f->text, len, root, err);
@@ -240,18 +267,20 @@ static int load_one(struct check *ck, const struct compose_file *f, struct cv **
 	if (!o->raw)
 		rc = interpolate(ck->a, root, &o->env, &unset, err);
 	for (size_t i = 0; i < unset.n; i++) {
-		CLEAN_FREE char *w = xasprintf("%s: the variable \"%.100s\" is not set, an empty text takes its place", f->name,
-		                               unset.v[i]);
+		CLEAN_FREE char *w = xasprintf("%s: the variable \"%.100s\" is not set, an empty text takes its place",
+		                               f->name, unset.v[i]);
 		strs_add(&ck->c->warnings, w);
 	}
 	strs_clear(&unset);
 	if (!rc)
 		rc = schema_check(ck, root, err);
 	CV_EACH(rc ? NULL : cv_get(root, "services"), it)
-		if (!rc && !o->raw)
-			rc = env_files(ck, it->v, err);
+	if (!rc && !o->raw)
+		rc = env_files(ck, it->v, err);
 	if (!rc)
 		rc = externals(ck, root, err);
+	if (!rc)
+		absolute_files(ck, root);
 	*out = root;
 	return rc;
 }

@@ -27,7 +27,8 @@ static void merge_list(struct check *ck, const struct key *k, struct cv *base, s
 {
 	uint32_t had = base->n;
 
-	CV_EACH(over, it) {
+	CV_EACH(over, it)
+	{
 		uint32_t i = 0;
 		while (i < had && !same_item(k, base->items[i].v, it->v))
 			i++;
@@ -40,7 +41,8 @@ static void merge_list(struct check *ck, const struct key *k, struct cv *base, s
 
 static void merge_named(struct check *ck, const struct key *k, struct cv *base, struct cv *over)
 {
-	CV_EACH(over, it) {
+	CV_EACH(over, it)
+	{
 		struct cv *old = cv_get(base, it->key);
 		if (it->v->flags & CV_RESET)
 			cv_del(base, it->key);
@@ -73,7 +75,8 @@ static void merge_key(struct check *ck, const struct key *k, struct cv *base, st
 	} else if (k->shape == SH_MAP) {
 		merge_named(ck, k, old, v);
 	} else if (old->kind == CV_MAP) {
-		CV_EACH(v, it) {
+		CV_EACH(v, it)
+		{
 			if (it->v->flags & CV_RESET)
 				cv_del(old, it->key);
 			else
@@ -86,7 +89,8 @@ static void merge_key(struct check *ck, const struct key *k, struct cv *base, st
 
 static void merge_object(struct check *ck, const struct key *table, struct cv *base, struct cv *over)
 {
-	CV_EACH(over, it) {
+	CV_EACH(over, it)
+	{
 		const struct key *k = key_find(table, it->key);
 		if (k)
 			merge_key(ck, k, base, it->v);

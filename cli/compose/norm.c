@@ -10,11 +10,7 @@
 #include "cli/spec.h"
 
 #define MAX_RANGE 1024 /* ports of one entry */
-
-static bool unresolved(const struct check *ck, const struct cv *v)
-{
-	return ck->c->opts->raw && v->kind == CV_STR && strchr(v->s, '$');
-}
+#define MAX_PORTS 4096 /* of one service */
 
 int norm_command(struct check *ck, struct cv **v, const struct cv_path *at, struct mesh_err *err)
 {
@@ -24,14 +20,13 @@ int norm_command(struct check *ck, struct cv **v, const struct cv_path *at, stru
 
 	if ((*v)->kind == CV_NULL)
 		*v = cv_new(ck->a, CV_LIST, *v);
-	if ((*v)->kind != CV_STR || unresolved(ck, *v))
+	if ((*v)->kind != CV_STR || cv_unresolved(ck, *v))
 		return 0;
 	int rc = shell_split((*v)->s, &words, &why);
 	if (rc < 0)
 		return cv_fail(*v, err, "%.250s: %s", cv_path_str(ck->a, at), why.msg);
 	struct cv *list = cv_new(ck->a, CV_LIST, *v);
-	json_array_foreach(words, i, w)
-		cv_add(ck->a, list, cv_str(ck->a, json_string_value(w), *v));
+	json_array_foreach(words, i, w) cv_add(ck->a, list, cv_str(ck->a, json_string_value(w), *v));
 	json_decref(words);
 	*v = list;
 	return 0;
@@ -41,7 +36,7 @@ int norm_health_test(struct check *ck, struct cv **v, const struct cv_path *at, 
 {
 	(void)at;
 	(void)err;
-	if ((*v)->kind != CV_STR || unresolved(ck, *v))
+	if ((*v)->kind != CV_STR || cv_unresolved(ck, *v))
 		return 0;
 	struct cv *list = cv_new(ck->a, CV_LIST, *v);
 	cv_add(ck->a, list, cv_str(ck->a, "CMD-SHELL", *v));
@@ -56,7 +51,7 @@ static struct cv *named(struct check *ck, struct cv *list, struct cv *(*value)(s
 
 	map->flags = list->flags;
 	CV_EACH(list, it)
-		cv_set(ck->a, map, it->v->s, value(ck, it->v));
+	cv_set(ck->a, map, it->v->s, value(ck, it->v));
 	return map;
 }
 
@@ -102,10 +97,9 @@ int norm_networks(struct check *ck, struct cv **v, const struct cv_path *at, str
 
 int norm_env_file(struct check *ck, struct cv **v, const struct cv_path *at, struct mesh_err *err)
 {
-	static const struct key entry[] = { { "path", SH_STR },
-		                            { "required", SH_BOOL },
-		                            { "format", SH_STR, .words = "raw" },
-		                            { NULL } };
+	static const struct key entry[] = {
+		{ "path", SH_STR }, { "required", SH_BOOL }, { "format", SH_STR, .words = "raw" }, { NULL }
+	};
 	struct cv *list = *v;
 	uint32_t i = 0;
 
@@ -115,7 +109,8 @@ int norm_env_file(struct check *ck, struct cv **v, const struct cv_path *at, str
 	}
 	if (list->kind != CV_LIST)
 		return must_be(ck, list, at, "string or list", err);
-	CV_EACH(list, it) {
+	CV_EACH(list, it)
+	{
 		struct cv_path here = { at, NULL, i++ };
 		if (it->v->kind == CV_STR) {
 			struct cv *m = cv_new(ck->a, CV_MAP, it->v);
@@ -124,7 +119,8 @@ int norm_env_file(struct check *ck, struct cv **v, const struct cv_path *at, str
 		}
 		if (it->v->kind != CV_MAP || !cv_is(cv_get(it->v, "path"), CV_STR))
 			return must_be(ck, it->v, &here, "string", err);
-		CV_EACH(it->v, member) {
+		CV_EACH(it->v, member)
+		{
 			struct cv_path inner = { &here, member->key, 0 };
 			if (!key_find(entry, member->key))
 				return cv_fail(member->v, err, "%.250s Additional property %.80s is not allowed",
@@ -142,7 +138,7 @@ int norm_external(struct check *ck, struct cv **v, const struct cv_path *at, str
 {
 	struct cv *e = *v;
 
-	if (e->kind == CV_BOOL || unresolved(ck, e))
+	if (e->kind == CV_BOOL || cv_unresolved(ck, e))
 		return 0;
 	if (e->kind == CV_STR && (!strcmp(e->s, "true") || !strcmp(e->s, "false"))) {
 		*v = cv_bool(ck->a, e->s[0] == 't', e);
@@ -150,11 +146,12 @@ int norm_external(struct check *ck, struct cv **v, const struct cv_path *at, str
 	}
 	if (e->kind != CV_MAP)
 		return must_be(ck, e, at, "boolean or mapping", err);
-	CV_EACH(e, it) {
+	CV_EACH(e, it)
+	{
 		struct cv_path here = { at, it->key, 0 };
 		if (strcmp(it->key, "name"))
-			return cv_fail(it->v, err, "%.250s Additional property %.80s is not allowed", cv_path_str(ck->a, at),
-			               it->key);
+			return cv_fail(it->v, err, "%.250s Additional property %.80s is not allowed",
+			               cv_path_str(ck->a, at), it->key);
 		if (it->v->kind != CV_STR)
 			return must_be(ck, it->v, &here, "string", err);
 	}
@@ -167,7 +164,8 @@ int norm_extra_hosts(struct check *ck, struct cv **v, const struct cv_path *at, 
 
 	list->flags = (*v)->flags;
 	if ((*v)->kind == CV_MAP) {
-		CV_EACH(*v, it) {
+		CV_EACH(*v, it)
+		{
 			struct cv_path here = { at, it->key, 0 };
 			if (it->v->kind != CV_STR)
 				return must_be(ck, it->v, &here, "string", err);
@@ -175,11 +173,13 @@ int norm_extra_hosts(struct check *ck, struct cv **v, const struct cv_path *at, 
 		}
 		*v = list;
 	} else if (all_texts(*v)) {
-		CV_EACH(*v, it) {
+		CV_EACH(*v, it)
+		{
 			char *s = arena_str(ck->a, it->v->s, strlen(it->v->s));
 			char *sep = strpbrk(s, ":=");
-			if (!sep && !unresolved(ck, it->v))
-				return cv_fail(it->v, err, "%.250s: bad format for add-host: \"%.100s\"", cv_path_str(ck->a, at), s);
+			if (!sep && !cv_unresolved(ck, it->v))
+				return cv_fail(it->v, err, "%.250s: bad format for add-host: \"%.100s\"",
+				               cv_path_str(ck->a, at), s);
 			if (sep)
 				*sep = ':';
 			it->v->s = s;
@@ -195,11 +195,11 @@ int norm_ulimits(struct check *ck, struct cv **v, const struct cv_path *at, stru
 	if ((*v)->kind != CV_MAP)
 		return 0;
 	CV_EACH(*v, it)
-		if (it->v->kind == CV_INT || it->v->kind == CV_STR) {
-			struct cv *m = cv_new(ck->a, CV_MAP, it->v);
-			cv_set(ck->a, m, "single", it->v);
-			it->v = m;
-		}
+	if (it->v->kind == CV_INT || it->v->kind == CV_STR) {
+		struct cv *m = cv_new(ck->a, CV_MAP, it->v);
+		cv_set(ck->a, m, "single", it->v);
+		it->v = m;
+	}
 	return 0;
 }
 
@@ -210,11 +210,11 @@ int norm_refs(struct check *ck, struct cv **v, const struct cv_path *at, struct 
 	if ((*v)->kind != CV_LIST)
 		return 0;
 	CV_EACH(*v, it)
-		if (it->v->kind == CV_STR) {
-			struct cv *m = cv_new(ck->a, CV_MAP, it->v);
-			cv_set(ck->a, m, "source", it->v);
-			it->v = m;
-		}
+	if (it->v->kind == CV_STR) {
+		struct cv *m = cv_new(ck->a, CV_MAP, it->v);
+		cv_set(ck->a, m, "source", it->v);
+		it->v = m;
+	}
 	return 0;
 }
 
@@ -224,7 +224,7 @@ struct range {
 	long first, last;
 };
 
-static bool port_range(const char *p, size_t n, struct range *r)
+static bool short_range(const char *p, size_t n, struct range *r)
 {
 	char text[16], *end;
 
@@ -268,7 +268,7 @@ static bool port_short(struct check *ck, struct cv *list, const struct cv *v)
 			return false;
 	}
 	char *last = strrchr(text, ':');
-	if (!port_range(last ? last + 1 : text, strlen(last ? last + 1 : text), &target) || !target.first)
+	if (!short_range(last ? last + 1 : text, strlen(last ? last + 1 : text), &target) || !target.first)
 		return false;
 	const char *ip = "";
 	if (last) {
@@ -279,7 +279,7 @@ static bool port_short(struct check *ck, struct cv *list, const struct cv *v)
 			*colon = 0;
 			ip = text;
 		}
-		if (*middle && !port_range(middle, strlen(middle), &published))
+		if (*middle && !short_range(middle, strlen(middle), &published))
 			return false;
 		if (!*middle && !*ip)
 			return false;
@@ -288,7 +288,8 @@ static bool port_short(struct check *ck, struct cv *list, const struct cv *v)
 	if ((published.first && n && n != m) || n >= MAX_RANGE || m >= MAX_RANGE)
 		return false;
 	for (long i = 0; i <= (n > m ? n : m); i++)
-		port_add(ck, list, v, target.first + (n ? i : 0), published.first ? published.first + i : 0, protocol, ip);
+		port_add(ck, list, v, target.first + (n ? i : 0), published.first ? published.first + i : 0, protocol,
+		         ip);
 	return true;
 }
 
@@ -298,7 +299,7 @@ static void port_defaults(struct check *ck, struct cv *v)
 
 	cv_set(ck->a, p, "mode", cv_str(ck->a, "ingress", v));
 	CV_EACH(v, it)
-		cv_set(ck->a, p, it->key, it->v);
+	cv_set(ck->a, p, it->key, it->v);
 	if (!cv_get(p, "protocol"))
 		cv_set(ck->a, p, "protocol", cv_str(ck->a, "tcp", v));
 	*v = *p;
@@ -312,19 +313,22 @@ int norm_ports(struct check *ck, struct cv **v, const struct cv_path *at, struct
 	if ((*v)->kind != CV_LIST)
 		return 0;
 	list->flags = (*v)->flags;
-	CV_EACH(*v, it) {
+	CV_EACH(*v, it)
+	{
 		struct cv_path here = { at, NULL, i++ };
 		struct cv *p = it->v;
 		if (p->kind == CV_MAP && !cv_get(p, "target"))
 			return cv_fail(p, err, "%.250s target is required", cv_path_str(ck->a, &here));
 		if (p->kind == CV_MAP)
 			port_defaults(ck, p);
-		if (p->kind == CV_MAP || unresolved(ck, p))
+		if (p->kind == CV_MAP || cv_unresolved(ck, p))
 			cv_add(ck->a, list, p);
 		else if (p->kind == CV_FLOAT || p->kind >= CV_LIST || p->kind < CV_INT)
 			return must_be(ck, p, &here, "string, number or mapping", err);
 		else if (!port_short(ck, list, p))
 			return cv_fail(p, err, "%.250s Does not match format 'ports'", cv_path_str(ck->a, &here));
+		if (list->n > MAX_PORTS)
+			return cv_fail(p, err, "%.250s: more than %u ports", cv_path_str(ck->a, at), MAX_PORTS);
 	}
 	*v = list;
 	return 0;
@@ -399,7 +403,8 @@ static int volume_short(struct check *ck, struct cv **v, const struct cv_path *a
 
 	for (const char *p = spec;; p += strcspn(p, ":") + 1) {
 		if (n == 3)
-			return cv_fail(*v, err, "%.250s: invalid spec: %.100s: too many colons", cv_path_str(ck->a, at), spec);
+			return cv_fail(*v, err, "%.250s: invalid spec: %.100s: too many colons", cv_path_str(ck->a, at),
+			               spec);
 		part[n] = p;
 		len[n] = strcspn(p, ":");
 		if (!len[n++])
@@ -428,9 +433,10 @@ int norm_volumes(struct check *ck, struct cv **v, const struct cv_path *at, stru
 
 	if ((*v)->kind != CV_LIST)
 		return 0;
-	CV_EACH(*v, it) {
+	CV_EACH(*v, it)
+	{
 		struct cv_path here = { at, NULL, i++ };
-		if (unresolved(ck, it->v))
+		if (cv_unresolved(ck, it->v))
 			continue;
 		if (it->v->kind == CV_STR) {
 			int rc = volume_short(ck, &it->v, &here, err);

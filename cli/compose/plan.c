@@ -7,7 +7,6 @@
 #include "base/map.h"
 #include "cli/api.h"
 #include "cli/compose/schema.h"
-#include "cli/show.h"
 
 #define FILE_MAX (1u << 20)
 
@@ -19,7 +18,9 @@ static void set_bool(json_t *body, const char *field, const struct cv *v, bool w
 
 static json_t *ipam_of(const struct cv *v)
 {
-	static const char *const fields[][2] = { { "subnet", "Subnet" }, { "gateway", "Gateway" }, { "ip_range", "IPRange" } };
+	static const char *const fields[][2] = { { "subnet", "Subnet" },
+		                                 { "gateway", "Gateway" },
+		                                 { "ip_range", "IPRange" } };
 	const struct cv *config = cv_get(v, "config");
 	json_t *out = json_object(), *list = json_array();
 
@@ -27,7 +28,8 @@ static json_t *ipam_of(const struct cv *v)
 		json_object_set_new(out, "Driver", json_string(cv_at(v, "driver")));
 	if (cv_get(v, "options") && cv_get(v, "options")->n)
 		json_object_set_new(out, "Options", json_dict(cv_get(v, "options")));
-	CV_EACH(config, it) {
+	CV_EACH(config, it)
+	{
 		json_t *one = json_object();
 		for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
 			if (*cv_at(it->v, fields[i][0]))
@@ -45,7 +47,8 @@ static json_t *ipam_of(const struct cv *v)
 static json_t *network_body(struct plan *p, const char *key, const struct cv *v)
 {
 	json_t *body = json_pack("{s:s,s:s,s:o}", "Name", plan_name(p, "networks", key), "Driver",
-	                         *cv_at(v, "driver") ? cv_at(v, "driver") : "overlay", "Labels", plan_labels(p, cv_get(v, "labels")));
+	                         *cv_at(v, "driver") ? cv_at(v, "driver") : "overlay", "Labels",
+	                         plan_labels(p, cv_get(v, "labels")));
 
 	if (cv_get(v, "driver_opts") && cv_get(v, "driver_opts")->n)
 		json_object_set_new(body, "Options", json_dict(cv_get(v, "driver_opts")));
@@ -62,7 +65,8 @@ static void network_add(struct plan *p, json_t *list, const char *key)
 {
 	const struct cv *v = cv_get(cv_get(p->c->root, "networks"), key);
 	bool external = cv_true(cv_get(v, "external"));
-	json_t *one = json_pack("{s:s,s:s,s:b}", "key", key, "name", plan_name(p, "networks", key), "external", external);
+	json_t *one =
+		json_pack("{s:s,s:s,s:b}", "key", key, "name", plan_name(p, "networks", key), "external", external);
 
 	if (!external)
 		json_object_set_new(one, "body", network_body(p, key, v));
@@ -76,7 +80,8 @@ static json_t *plan_networks(struct plan *p)
 	struct map seen = { 0 };
 	json_t *list = json_array();
 
-	CV_EACH(services, s) {
+	CV_EACH(services, s)
+	{
 		const struct cv *nets = cv_get(s->v, "networks");
 		if (!cv_is(nets, CV_MAP) || !nets->n) {
 			if (!map_put(&seen, "default", p))
@@ -84,11 +89,26 @@ static json_t *plan_networks(struct plan *p)
 			continue;
 		}
 		CV_EACH(nets, n)
-			if (!map_put(&seen, n->key, p))
-				network_add(p, list, n->key);
+		if (!map_put(&seen, n->key, p))
+			network_add(p, list, n->key);
 	}
 	map_fini(&seen);
 	return list;
+}
+
+static char *encoded(const struct buf *data)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *text = xcalloc(data->len / 3 + 1, 4 + 1), *out = text;
+
+	for (size_t i = 0; i < data->len; i += 3) {
+		size_t n = data->len - i < 3 ? data->len - i : 3;
+		uint32_t v = (uint32_t)data->data[i] << 16 | (n > 1 ? (uint32_t)data->data[i + 1] << 8 : 0) |
+		             (n > 2 ? data->data[i + 2] : 0u);
+		for (size_t k = 0; k < 4; k++)
+			*out++ = k > n ? '=' : digits[v >> (18 - 6 * k) & 63];
+	}
+	return text;
 }
 
 static int contents(struct plan *p, const char *kind, const char *key, const struct cv *v, struct buf *data,
@@ -101,8 +121,8 @@ static int contents(struct plan *p, const char *kind, const char *key, const str
 
 	if (sources != 1)
 		return cv_fail(v ? v : p->c->root, err, "%s %.80s: %s", kind, key,
-		               sources ? "only one of file, environment and content can be given" :
-		                         "one of file, environment, content and external must be given");
+		               sources ? "only one of file, environment and content can be given"
+		                       : "one of file, environment, content and external must be given");
 	if (content) {
 		buf_puts(data, cv_text(content));
 		return 0;
@@ -110,20 +130,18 @@ static int contents(struct plan *p, const char *kind, const char *key, const str
 	if (*variable) {
 		value = o->env.get(o->env.arg, variable);
 		if (!value)
-			return cv_fail(v, err, "%s %.80s: the environment variable \"%.80s\" is not set", kind, key, variable);
+			return cv_fail(v, err, "%s %.80s: the environment variable \"%.80s\" is not set", kind, key,
+			               variable);
 		buf_puts(data, value);
 		return 0;
 	}
 	struct mesh_err why = { 0 };
-	CLEAN_FREE char *path = file[0] == '/' ? xstrdup(file) :
-	                        file[0] == '~' && file[1] == '/' ? xasprintf("%s%s", o->home ? o->home : "/root", file + 1) :
-	                                         xasprintf("%s/%s", o->workdir ? o->workdir : "", !strncmp(file, "./", 2) ? file + 2 : file);
-	int rc = o->read(o->arg, path, FILE_MAX, data, &why);
+	int rc = o->read(o->arg, file, FILE_MAX, data, &why);
 	return rc < 0 ? cv_fail(v, err, "%s %.80s: %s", kind, key, why.msg) : 0;
 }
 
-static int object_body(struct plan *p, const char *kind, const char *key, const struct cv *v, const char *name, json_t **out,
-                       struct mesh_err *err)
+static int object_body(struct plan *p, const char *kind, const char *key, const struct cv *v, const char *name,
+                       json_t **out, struct mesh_err *err)
 {
 	struct buf data = { 0 };
 	json_t *body = json_pack("{s:s,s:o}", "Name", name, "Labels", plan_labels(p, cv_get(v, "labels")));
@@ -140,7 +158,7 @@ static int object_body(struct plan *p, const char *kind, const char *key, const 
 	}
 	rc = contents(p, kind, key, v, &data, err);
 	if (!rc) {
-		CLEAN_FREE char *text = base64(data.data ? (const void *)data.data : "", data.len, false);
+		CLEAN_FREE char *text = encoded(&data);
 		json_object_set_new(body, "Data", json_string(text));
 		mesh_wipe(text, strlen(text));
 	}
@@ -155,7 +173,8 @@ static int plan_objects(struct plan *p, const char *section, const char *kind, j
 	int rc = 0;
 
 	*out = json_array();
-	CV_EACH(cv_get(p->c->root, section), it) {
+	CV_EACH(cv_get(p->c->root, section), it)
+	{
 		const char *name = plan_name(p, section, it->key);
 		bool external = cv_true(cv_get(it->v, "external"));
 		json_t *body = NULL, *one;
@@ -204,12 +223,14 @@ static int visit_needed(struct order *o, const char *name, const struct cv *s, j
 {
 	int rc = 0;
 
-	CV_EACH(cv_get(s, "depends_on"), it) {
+	CV_EACH(cv_get(s, "depends_on"), it)
+	{
 		size_t at = (size_t)map_get(&o->index, it->key);
 		const struct cv *required = cv_get(it->v, "required");
 		bool must = !cv_is(required, CV_BOOL) || required->i;
 		if (!at && must)
-			return cv_fail(it->v, o->err, "service %.80s depends on undefined service %.80s", name, it->key);
+			return cv_fail(it->v, o->err, "service %.80s depends on undefined service %.80s", name,
+			               it->key);
 		if (!at)
 			continue;
 		if (o->marks[at - 1] == OPEN)

@@ -19,9 +19,11 @@
 		NULL                                                                                                   \
 	}
 
-static const struct key credential_spec[] = { { "config", SH_STR }, { "file", SH_STR }, { "registry", SH_STR }, END };
+static const struct key credential_spec_keys[] = {
+	{ "config", SH_STR }, { "file", SH_STR }, { "registry", SH_STR }, END
+};
 
-static const struct key update_config[] = {
+static const struct key update_config_keys[] = {
 	{ "parallelism", SH_INT },
 	{ "delay", SH_DURATION },
 	{ "failure_action", SH_STR, .words = "continue pause rollback" },
@@ -30,54 +32,54 @@ static const struct key update_config[] = {
 	{ "order", SH_STR, .words = "start-first stop-first" },
 	END,
 };
-static const struct key limits[] = { { "cpus", SH_CPUS }, { "memory", SH_SIZE }, { "pids", SH_INT }, END };
-static const struct key discrete[] = { { "kind", SH_STR }, { "value", SH_INT }, END };
-static const struct key generic[] = { { "discrete_resource_spec", SH_OBJ, .sub = discrete }, END };
-static const struct key reservations[] = {
+static const struct key limits_keys[] = { { "cpus", SH_CPUS }, { "memory", SH_SIZE }, { "pids", SH_INT }, END };
+static const struct key discrete_keys[] = { { "kind", SH_STR }, { "value", SH_INT }, END };
+static const struct key generic_keys[] = { { "discrete_resource_spec", SH_OBJ, .sub = discrete_keys }, END };
+static const struct key reservations_keys[] = {
 	{ "cpus", SH_CPUS },
 	{ "memory", SH_SIZE },
-	{ "generic_resources", SH_LIST, .sub = generic },
+	{ "generic_resources", SH_LIST, .sub = generic_keys },
 	{ "devices", SH_ANY, K_IGNORED },
 	END,
 };
-static const struct key resources[] = {
-	{ "limits", SH_OBJ, K_NULL, limits },
-	{ "reservations", SH_OBJ, K_NULL, reservations },
+static const struct key resources_keys[] = {
+	{ "limits", SH_OBJ, K_NULL, limits_keys },
+	{ "reservations", SH_OBJ, K_NULL, reservations_keys },
 	END,
 };
-static const struct key restart_policy[] = {
+static const struct key restart_policy_keys[] = {
 	{ "condition", SH_STR, .words = "none on-failure any" },
 	{ "delay", SH_DURATION },
 	{ "max_attempts", SH_INT },
 	{ "window", SH_DURATION },
 	END,
 };
-static const struct key preference[] = { { "spread", SH_STR }, END };
-static const struct key placement[] = {
+static const struct key preference_keys[] = { { "spread", SH_STR }, END };
+static const struct key placement_keys[] = {
 	{ "constraints", SH_STRS },
-	{ "preferences", SH_LIST, .sub = preference },
+	{ "preferences", SH_LIST, .sub = preference_keys },
 	{ "max_replicas_per_node", SH_INT },
 	END,
 };
-static const struct key deploy[] = {
+static const struct key deploy_keys[] = {
 	{ "mode", SH_STR },
 	{ "replicas", SH_INT },
 	{ "labels", SH_DICT },
-	{ "update_config", SH_OBJ, K_NULL, update_config },
-	{ "rollback_config", SH_OBJ, K_NULL, update_config },
-	{ "resources", SH_OBJ, K_NULL, resources },
-	{ "restart_policy", SH_OBJ, K_NULL, restart_policy },
-	{ "placement", SH_OBJ, K_NULL, placement },
+	{ "update_config", SH_OBJ, K_NULL, update_config_keys },
+	{ "rollback_config", SH_OBJ, K_NULL, update_config_keys },
+	{ "resources", SH_OBJ, K_NULL, resources_keys },
+	{ "restart_policy", SH_OBJ, K_NULL, restart_policy_keys },
+	{ "placement", SH_OBJ, K_NULL, placement_keys },
 	{ "endpoint_mode", SH_STR },
 	END,
 };
-static const struct key dependency[] = {
+static const struct key dependency_keys[] = {
 	{ "condition", SH_STR, .words = "service_started service_healthy service_completed_successfully" },
 	{ "restart", SH_BOOL, K_IGNORED },
 	{ "required", SH_BOOL },
 	END,
 };
-static const struct key healthcheck[] = {
+static const struct key healthcheck_keys[] = {
 	{ "test", SH_STRS, K_REPLACE, .norm = norm_health_test },
 	{ "timeout", SH_DURATION },
 	{ "interval", SH_DURATION },
@@ -87,11 +89,11 @@ static const struct key healthcheck[] = {
 	{ "disable", SH_BOOL },
 	END,
 };
-static const struct key logging[] = { { "driver", SH_STR }, { "options", SH_DICT, K_NULL }, END };
-static const struct key file_ref[] = {
+static const struct key logging_keys[] = { { "driver", SH_STR }, { "options", SH_DICT, K_NULL }, END };
+static const struct key file_ref_keys[] = {
 	{ "source", SH_STR }, { "target", SH_STR }, { "uid", SH_TEXT }, { "gid", SH_TEXT }, { "mode", SH_INT }, END,
 };
-static const struct key service_network[] = {
+static const struct key service_network_keys[] = {
 	{ "aliases", SH_STRS },
 	{ "driver_opts", SH_DICT },
 	{ "ipv4_address", SH_STR, K_IGNORED, .note = "tasks get their addresses from the network's pool" },
@@ -103,7 +105,7 @@ static const struct key service_network[] = {
 	{ "gw_priority", SH_NUM, K_IGNORED },
 	END,
 };
-static const struct key port[] = {
+static const struct key port_keys[] = {
 	{ "mode", SH_STR, .words = "ingress host" },
 	{ "target", SH_INT },
 	{ "published", SH_INT },
@@ -113,42 +115,44 @@ static const struct key port[] = {
 	{ "app_protocol", SH_STR, K_IGNORED },
 	END,
 };
-static const struct key ulimit[] = { { "single", SH_INT }, { "soft", SH_INT }, { "hard", SH_INT }, END };
-static const struct key mount_bind[] = {
+static const struct key ulimit_keys[] = { { "single", SH_INT }, { "soft", SH_INT }, { "hard", SH_INT }, END };
+static const struct key mount_bind_keys[] = {
 	{ "propagation", SH_STR, .words = "rprivate private rshared shared rslave slave" },
 	{ "create_host_path", SH_BOOL },
 	{ "selinux", SH_STR, K_IGNORED },
 	{ "recursive", SH_STR, K_IGNORED },
 	END,
 };
-static const struct key mount_volume[] = { { "nocopy", SH_BOOL }, { "subpath", SH_STR }, { "labels", SH_DICT }, END };
-static const struct key mount_tmpfs[] = { { "size", SH_SIZE }, { "mode", SH_INT }, END };
-static const struct key mount[] = {
+static const struct key mount_volume_keys[] = {
+	{ "nocopy", SH_BOOL }, { "subpath", SH_STR }, { "labels", SH_DICT }, END
+};
+static const struct key mount_tmpfs_keys[] = { { "size", SH_SIZE }, { "mode", SH_INT }, END };
+static const struct key mount_keys[] = {
 	{ "type", SH_STR, .words = "bind volume tmpfs npipe cluster image" },
 	{ "source", SH_STR },
 	{ "target", SH_STR },
 	{ "read_only", SH_BOOL },
 	{ "consistency", SH_STR },
-	{ "bind", SH_OBJ, .sub = mount_bind },
-	{ "volume", SH_OBJ, .sub = mount_volume },
-	{ "tmpfs", SH_OBJ, .sub = mount_tmpfs },
+	{ "bind", SH_OBJ, .sub = mount_bind_keys },
+	{ "volume", SH_OBJ, .sub = mount_volume_keys },
+	{ "tmpfs", SH_OBJ, .sub = mount_tmpfs_keys },
 	{ "cluster", SH_ANY, K_IGNORED },
 	END,
 };
 
 #define USE_DEPLOY "Set resource limits using deploy.resources"
-static const struct key service[] = {
+static const struct key service_keys[] = {
 	{ "build", SH_ANY, K_IGNORED },
 	{ "cap_add", SH_STRS },
 	{ "cap_drop", SH_STRS },
 	{ "cgroupns_mode", SH_STR, K_IGNORED },
 	{ "cgroup_parent", SH_STR, K_IGNORED },
 	{ "command", SH_STRS, K_REPLACE, .norm = norm_command },
-	{ "configs", SH_LIST, K_BY_SOURCE, file_ref, norm_refs },
+	{ "configs", SH_LIST, K_BY_SOURCE, file_ref_keys, norm_refs },
 	{ "container_name", SH_STR, K_DEPRECATED, .note = "Setting the container name is not supported." },
-	{ "credential_spec", SH_OBJ, .sub = credential_spec },
-	{ "depends_on", SH_MAP, 0, dependency, norm_depends_on },
-	{ "deploy", SH_OBJ, K_NULL, deploy },
+	{ "credential_spec", SH_OBJ, .sub = credential_spec_keys },
+	{ "depends_on", SH_MAP, 0, dependency_keys, norm_depends_on },
+	{ "deploy", SH_OBJ, K_NULL, deploy_keys },
 	{ "devices", SH_ANY, K_IGNORED },
 	{ "dns", SH_STR_OR_LIST },
 	{ "dns_search", SH_STR_OR_LIST },
@@ -158,33 +162,34 @@ static const struct key service[] = {
 	{ "environment", SH_ENV },
 	{ "env_file", SH_ANY, 0, .norm = norm_env_file },
 	{ "expose", SH_ANY, K_DEPRECATED,
-	  .note = "Exposing ports is unnecessary - services on the same network can access each other's containers on any "
-		  "port." },
+	  .note = "Exposing ports is unnecessary - services on the same network can access each other's containers on "
+	          "any "
+	          "port." },
 	{ "external_links", SH_STRS, K_IGNORED },
 	{ "extra_hosts", SH_STRS, 0, .norm = norm_extra_hosts },
 	{ "group_add", SH_ANY },
 	{ "hostname", SH_STR },
-	{ "healthcheck", SH_OBJ, K_NULL, healthcheck },
+	{ "healthcheck", SH_OBJ, K_NULL, healthcheck_keys },
 	{ "image", SH_STR },
 	{ "init", SH_BOOL },
 	{ "ipc", SH_STR, K_IGNORED },
 	{ "isolation", SH_STR },
 	{ "labels", SH_DICT },
 	{ "links", SH_STRS, K_IGNORED },
-	{ "logging", SH_OBJ, K_NULL, logging },
+	{ "logging", SH_OBJ, K_NULL, logging_keys },
 	{ "mac_address", SH_STR, K_IGNORED },
 	{ "network_mode", SH_STR, K_IGNORED },
-	{ "networks", SH_MAP, K_NULL, service_network, norm_networks },
+	{ "networks", SH_MAP, K_NULL, service_network_keys, norm_networks },
 	{ "oom_score_adj", SH_INT },
 	{ "pid", SH_STR, K_IGNORED | K_NULL },
 	{ "platform", SH_STR },
-	{ "ports", SH_LIST, K_BY_PORT, port, norm_ports },
+	{ "ports", SH_LIST, K_BY_PORT, port_keys, norm_ports },
 	{ "privileged", SH_BOOL, K_IGNORED },
 	{ "profiles", SH_STRS },
 	{ "read_only", SH_BOOL },
 	{ "restart", SH_STR },
 	{ "scale", SH_INT },
-	{ "secrets", SH_LIST, K_BY_SOURCE, file_ref, norm_refs },
+	{ "secrets", SH_LIST, K_BY_SOURCE, file_ref_keys, norm_refs },
 	{ "security_opt", SH_STRS },
 	{ "shm_size", SH_SIZE },
 	{ "stdin_open", SH_BOOL },
@@ -193,10 +198,10 @@ static const struct key service[] = {
 	{ "sysctls", SH_DICT },
 	{ "tmpfs", SH_STR_OR_LIST },
 	{ "tty", SH_BOOL },
-	{ "ulimits", SH_MAP, 0, ulimit, norm_ulimits },
+	{ "ulimits", SH_MAP, 0, ulimit_keys, norm_ulimits },
 	{ "user", SH_STR },
 	{ "userns_mode", SH_STR, K_IGNORED },
-	{ "volumes", SH_LIST, K_BY_TARGET, mount, norm_volumes },
+	{ "volumes", SH_LIST, K_BY_TARGET, mount_keys, norm_volumes },
 	{ "working_dir", SH_STR },
 	/* what the compose specification has and the cluster can do */
 	{ "cpus", SH_CPUS },
@@ -235,28 +240,30 @@ static const struct key service[] = {
 	{ "mem_limit", SH_ANY, K_FORBIDDEN, .note = USE_DEPLOY },
 	{ "memswap_limit", SH_ANY, K_FORBIDDEN, .note = USE_DEPLOY },
 	{ "volume_driver", SH_ANY, K_FORBIDDEN,
-	  .note = "Instead of setting the volume driver on the service, define a volume using the top-level `volumes` option "
-		  "and specify the driver there." },
+	  .note = "Instead of setting the volume driver on the service, define a volume using the top-level `volumes` "
+	          "option "
+	          "and specify the driver there." },
 	{ "volumes_from", SH_ANY, K_FORBIDDEN,
-	  .note = "To share a volume between services, define it using the top-level `volumes` option and reference it from "
-		  "each service that shares it using the service-level `volumes` option." },
+	  .note = "To share a volume between services, define it using the top-level `volumes` option and reference it "
+	          "from "
+	          "each service that shares it using the service-level `volumes` option." },
 	END,
 };
 
-static const struct key ipam_config[] = {
+static const struct key ipam_config_keys[] = {
 	{ "subnet", SH_STR }, { "gateway", SH_STR }, { "ip_range", SH_STR }, { "aux_addresses", SH_DICT }, END,
 };
-static const struct key ipam[] = {
+static const struct key ipam_keys[] = {
 	{ "driver", SH_STR },
-	{ "config", SH_LIST, K_REPLACE, ipam_config },
+	{ "config", SH_LIST, K_REPLACE, ipam_config_keys },
 	{ "options", SH_DICT },
 	END,
 };
-static const struct key network[] = {
+static const struct key network_keys[] = {
 	{ "name", SH_STR },
 	{ "driver", SH_STR },
 	{ "driver_opts", SH_DICT },
-	{ "ipam", SH_OBJ, K_NULL, ipam },
+	{ "ipam", SH_OBJ, K_NULL, ipam_keys },
 	{ "external", SH_ANY, 0, .norm = norm_external },
 	{ "internal", SH_BOOL },
 	{ "attachable", SH_BOOL },
@@ -265,7 +272,7 @@ static const struct key network[] = {
 	{ "labels", SH_DICT },
 	END,
 };
-static const struct key volume[] = {
+static const struct key volume_keys[] = {
 	{ "name", SH_STR },
 	{ "driver", SH_STR },
 	{ "driver_opts", SH_DICT },
@@ -274,7 +281,7 @@ static const struct key volume[] = {
 	{ "x-cluster-spec", SH_ANY, K_IGNORED, .note = "cluster volumes need a CSI plugin" },
 	END,
 };
-static const struct key secret[] = {
+static const struct key secret_keys[] = {
 	{ "name", SH_STR },
 	{ "file", SH_STR },
 	{ "environment", SH_STR },
@@ -289,11 +296,11 @@ static const struct key secret[] = {
 const struct key compose_root[] = {
 	{ "version", SH_STR },
 	{ "name", SH_STR },
-	{ "services", SH_MAP, 0, service },
-	{ "networks", SH_MAP, K_NULL, network },
-	{ "volumes", SH_MAP, K_NULL, volume },
-	{ "secrets", SH_MAP, K_NULL, secret },
-	{ "configs", SH_MAP, K_NULL, secret },
+	{ "services", SH_MAP, 0, service_keys },
+	{ "networks", SH_MAP, K_NULL, network_keys },
+	{ "volumes", SH_MAP, K_NULL, volume_keys },
+	{ "secrets", SH_MAP, K_NULL, secret_keys },
+	{ "configs", SH_MAP, K_NULL, secret_keys },
 	{ "include", SH_ANY, K_FORBIDDEN, .note = "Name the files after one another with -c; they are merged." },
 	{ "models", SH_ANY, K_IGNORED },
 	END,
@@ -322,6 +329,11 @@ void warn_at(struct check *ck, const struct cv *v, const char *fmt, ...)
 		strs_add(&ck->c->warnings, line);
 }
 
+bool cv_unresolved(const struct check *ck, const struct cv *v)
+{
+	return ck->c->opts->raw && v->kind == CV_STR && strchr(v->s, '$');
+}
+
 int must_be(struct check *ck, const struct cv *v, const struct cv_path *at, const char *what, struct mesh_err *err)
 {
 	return cv_fail(v, err, "%.250s must be a %s", cv_path_str(ck->a, at), what);
@@ -330,13 +342,14 @@ int must_be(struct check *ck, const struct cv *v, const struct cv_path *at, cons
 static int cast_failed(struct check *ck, const struct cv *v, const struct cv_path *at, const char *why,
                        struct mesh_err *err)
 {
-	return cv_fail(v, err, "error while interpolating %.250s: failed to cast to expected type: %s", cv_path_str(ck->a, at),
-	               why);
+	return cv_fail(v, err, "error while interpolating %.250s: failed to cast to expected type: %s",
+	               cv_path_str(ck->a, at), why);
 }
 
 static int check_bool(struct check *ck, struct cv *v, const struct cv_path *at, struct mesh_err *err)
 {
-	static const char *const yes[] = { "1", "t", "true", "y", "yes", "on" }, *const no[] = { "0", "f", "false", "n", "no", "off" };
+	static const char *const yes[] = { "1", "t", "true", "y", "yes", "on" }, *const no[] = { "0", "f",  "false",
+		                                                                                 "n", "no", "off" };
 	char why[120];
 
 	if (v->kind == CV_BOOL)
@@ -425,7 +438,8 @@ static int check_text(struct check *ck, struct cv *v, const struct cv_path *at, 
 	return 0;
 }
 
-static int check_amount(struct check *ck, struct cv *v, const struct cv_path *at, enum shape shape, struct mesh_err *err)
+static int check_amount(struct check *ck, struct cv *v, const struct cv_path *at, enum shape shape,
+                        struct mesh_err *err)
 {
 	struct mesh_err why = { 0 };
 	int64_t n;
@@ -476,7 +490,8 @@ static int check_strs(struct check *ck, struct cv **v, const struct cv_path *at,
 	}
 	if ((*v)->kind != CV_LIST)
 		return must_be(ck, *v, at, one ? "string or list" : "list", err);
-	CV_EACH(*v, it) {
+	CV_EACH(*v, it)
+	{
 		struct cv_path here = { at, NULL, i++ };
 		if (it->v->kind != CV_STR)
 			return must_be(ck, it->v, &here, "string", err);
@@ -506,7 +521,8 @@ static int check_dict(struct check *ck, struct cv **v, const struct cv_path *at,
 			return must_be(ck, map, at, "shorter list", err);
 		map = cv_new(ck->a, CV_MAP, *v);
 		map->flags = (*v)->flags;
-		CV_EACH(*v, it) {
+		CV_EACH(*v, it)
+		{
 			struct cv_path here = { at, NULL, i++ };
 			if (it->v->kind != CV_STR)
 				return must_be(ck, it->v, &here, "string", err);
@@ -518,7 +534,8 @@ static int check_dict(struct check *ck, struct cv **v, const struct cv_path *at,
 	}
 	if (map->kind != CV_MAP)
 		return must_be(ck, map, at, "mapping", err);
-	CV_EACH(map, it) {
+	CV_EACH(map, it)
+	{
 		struct cv_path here = { at, it->key, 0 };
 		int rc = dict_value(ck, it->v, &here, env, err);
 		if (rc < 0)
@@ -530,7 +547,8 @@ static int check_dict(struct check *ck, struct cv **v, const struct cv_path *at,
 	return 0;
 }
 
-static int check_key(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at, struct mesh_err *err);
+static int check_key(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at,
+                     struct mesh_err *err);
 
 static bool name_ok(const char *s)
 {
@@ -542,14 +560,18 @@ static bool name_ok(const char *s)
 	return true;
 }
 
-static int unknown(struct check *ck, const struct cv *v, const struct cv_path *at, const char *key, struct mesh_err *err)
+static int unknown(struct check *ck, const struct cv *v, const struct cv_path *at, const char *key,
+                   struct mesh_err *err)
 {
-	return cv_fail(v, err, "%.250s Additional property %.80s is not allowed", at ? cv_path_str(ck->a, at) : "(root)", key);
+	return cv_fail(v, err, "%.250s Additional property %.80s is not allowed",
+	               at ? cv_path_str(ck->a, at) : "(root)", key);
 }
 
 static int check_object(struct check *ck, const struct key *table, struct cv *v, const struct cv_path *at,
                         struct mesh_err *err)
 {
+	if (cv_unresolved(ck, v))
+		return 0;
 	if (v->kind != CV_MAP)
 		return at ? must_be(ck, v, at, "mapping", err) : cv_fail(v, err, "top-level object must be a mapping");
 	for (uint32_t i = 0; i < v->n; i++) {
@@ -566,13 +588,15 @@ static int check_object(struct check *ck, const struct key *table, struct cv *v,
 	return 0;
 }
 
-static int check_many(struct check *ck, const struct key *k, struct cv *v, const struct cv_path *at, struct mesh_err *err)
+static int check_many(struct check *ck, const struct key *k, struct cv *v, const struct cv_path *at,
+                      struct mesh_err *err)
 {
 	uint32_t i = 0;
 
 	if (v->kind != (k->shape == SH_MAP ? CV_MAP : CV_LIST))
 		return must_be(ck, v, at, k->shape == SH_MAP ? "mapping" : "list", err);
-	CV_EACH(v, it) {
+	CV_EACH(v, it)
+	{
 		struct cv_path here = { at, it->key, i++ };
 		if (it->key && !at->up && !strncmp(it->key, "x-", 2))
 			continue;
@@ -596,10 +620,13 @@ static void say_ignored(struct check *ck, const struct key *k, const struct cv *
 	        k->flags & K_DEPRECATED ? "deprecated" : "not supported", k->note ? ": " : "", k->note ? k->note : "");
 }
 
-static int check_shape(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at, struct mesh_err *err)
+static int check_shape(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at,
+                       struct mesh_err *err)
 {
 	int rc;
 
+	if (cv_unresolved(ck, *v))
+		return 0;
 	switch (k->shape) {
 	case SH_STR:
 		rc = (*v)->kind == CV_STR ? 0 : must_be(ck, *v, at, "string", err);
@@ -633,14 +660,16 @@ static int check_shape(struct check *ck, const struct key *k, struct cv **v, con
 	}
 }
 
-static int check_key(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at, struct mesh_err *err)
+static int check_key(struct check *ck, const struct key *k, struct cv **v, const struct cv_path *at,
+                     struct mesh_err *err)
 {
 	int rc = 0;
 
 	if ((*v)->flags & CV_RESET)
 		return 0;
 	if (k->flags & K_FORBIDDEN)
-		return cv_fail(*v, err, "Compose file contains unsupported options: %.250s: %s", cv_path_str(ck->a, at), k->note);
+		return cv_fail(*v, err, "Compose file contains unsupported options: %.250s: %s", cv_path_str(ck->a, at),
+		               k->note);
 	if ((*v)->kind == CV_NULL && (k->flags & K_NULL))
 		return 0;
 	if (k->norm)

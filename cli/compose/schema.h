@@ -11,29 +11,29 @@
 enum shape {
 	SH_ANY,
 	SH_STR,
-	SH_TEXT,   /* a text, or a number read as one */
+	SH_TEXT, /* a text, or a number read as one */
 	SH_BOOL,
 	SH_INT,
 	SH_NUM,
 	SH_DURATION,
-	SH_SIZE,   /* bytes: 64M, or a number */
+	SH_SIZE, /* bytes: 64M, or a number */
 	SH_CPUS,
-	SH_STRS,   /* list of texts */
+	SH_STRS, /* list of texts */
 	SH_STR_OR_LIST,
-	SH_DICT,   /* key: value, or a list of key=value; without a value: "" */
-	SH_ENV,    /* the same; without a value: taken from the environment, or null */
+	SH_DICT, /* key: value, or a list of key=value; without a value: "" */
+	SH_ENV,  /* the same; without a value: taken from the environment, or null */
 	SH_OBJ,
-	SH_MAP,    /* names -> objects */
-	SH_LIST,   /* of objects */
+	SH_MAP,  /* names -> objects */
+	SH_LIST, /* of objects */
 };
 
 enum key_flag {
-	K_NULL = 1,        /* may stand there without a value */
-	K_IGNORED = 2,     /* legal, not honoured: warned about */
-	K_DEPRECATED = 4,  /* the same, with docker's reason */
-	K_FORBIDDEN = 8,   /* an error, with docker's reason */
-	K_REPLACE = 16,    /* a later file's list replaces instead of adding */
-	K_BY_SOURCE = 32,  /* lists merged by a member */
+	K_NULL = 1,       /* may stand there without a value */
+	K_IGNORED = 2,    /* legal, not honoured: warned about */
+	K_DEPRECATED = 4, /* the same, with docker's reason */
+	K_FORBIDDEN = 8,  /* an error, with docker's reason */
+	K_REPLACE = 16,   /* a later file's list replaces instead of adding */
+	K_BY_SOURCE = 32, /* lists merged by a member */
 	K_BY_TARGET = 64,
 	K_BY_PORT = 128,
 };
@@ -61,6 +61,8 @@ const struct key *key_find(const struct key *table, const char *name);
 int schema_check(struct check *ck, struct cv *root, struct mesh_err *err) MESH_MUST_CHECK;
 /* "file:line: path must be a <what>" */
 int must_be(struct check *ck, const struct cv *v, const struct cv_path *at, const char *what, struct mesh_err *err);
+/* A variable that is left alone (compose_opts.raw): its type is not known yet. */
+bool cv_unresolved(const struct check *ck, const struct cv *v);
 void warn_at(struct check *ck, const struct cv *v, const char *fmt, ...) MESH_PRINTF(3, 4);
 
 /* norm.c */
@@ -86,9 +88,11 @@ struct plan {
 };
 /* "stack_name", or the name the section gives it. */
 const char *plan_name(struct plan *p, const char *section, const char *key);
-int service_body(struct plan *p, const char *name, const struct cv *s, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;
+int service_body(struct plan *p, const char *name, const struct cv *s, json_t **out,
+                 struct mesh_err *err) MESH_MUST_CHECK;
 /* volumes.c */
-int service_mounts(struct plan *p, const char *name, const struct cv *s, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;
+int service_mounts(struct plan *p, const char *name, const struct cv *s, json_t **out,
+                   struct mesh_err *err) MESH_MUST_CHECK;
 /* {"com.docker.stack.namespace": stack} and what the file says. */
 json_t *plan_labels(const struct plan *p, const struct cv *labels);
 json_t *json_dict(const struct cv *dict);

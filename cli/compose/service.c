@@ -23,14 +23,14 @@ struct texts {
 	size_t len, cap;
 };
 
-#define FAIL(x, v, fmt, ...) cv_fail(v, (x)->err, "service %.80s: " fmt, (x)->name, ##__VA_ARGS__)
+#define SERVICE_FAIL(x, v, fmt, ...) cv_fail(v, (x)->err, "service %.80s: " fmt, (x)->name, ##__VA_ARGS__)
 
 json_t *json_dict(const struct cv *dict)
 {
 	json_t *o = json_object();
 
 	CV_EACH(dict, it)
-		json_object_set_new(o, it->key, json_string(cv_text(it->v)));
+	json_object_set_new(o, it->key, json_string(cv_text(it->v)));
 	return o;
 }
 
@@ -39,7 +39,7 @@ json_t *json_list(const struct cv *list)
 	json_t *a = json_array();
 
 	CV_EACH(list, it)
-		json_array_append_new(a, json_string(cv_text(it->v)));
+	json_array_append_new(a, json_string(cv_text(it->v)));
 	return a;
 }
 
@@ -95,11 +95,20 @@ static void put_simple(struct ctx *x)
 	static const struct {
 		const char *key, *field;
 	} fields[] = {
-		{ "image", "Image" },       { "hostname", "Hostname" },       { "user", "User" },
-		{ "working_dir", "Dir" },   { "stop_signal", "StopSignal" },  { "isolation", "Isolation" },
-		{ "entrypoint", "Command" }, { "command", "Args" },           { "init", "Init" },
-		{ "tty", "TTY" },           { "stdin_open", "OpenStdin" },    { "read_only", "ReadOnly" },
-		{ "sysctls", "Sysctls" },   { "oom_score_adj", "OomScoreAdj" },
+		{ "image", "Image" },
+		{ "hostname", "Hostname" },
+		{ "user", "User" },
+		{ "working_dir", "Dir" },
+		{ "stop_signal", "StopSignal" },
+		{ "isolation", "Isolation" },
+		{ "entrypoint", "Command" },
+		{ "command", "Args" },
+		{ "init", "Init" },
+		{ "tty", "TTY" },
+		{ "stdin_open", "OpenStdin" },
+		{ "read_only", "ReadOnly" },
+		{ "sysctls", "Sysctls" },
+		{ "oom_score_adj", "OomScoreAdj" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
@@ -120,7 +129,8 @@ static void put_simple(struct ctx *x)
 	}
 	json_object_set_new(x->container, "Labels", plan_labels(x->p, cv_get(x->s, "labels")));
 	if (cv_get(x->s, "stop_grace_period"))
-		json_object_set_new(x->container, "StopGracePeriod", json_integer(duration_of(cv_get(x->s, "stop_grace_period"))));
+		json_object_set_new(x->container, "StopGracePeriod",
+		                    json_integer(duration_of(cv_get(x->s, "stop_grace_period"))));
 }
 
 static int cmp_text(const void *a, const void *b)
@@ -144,7 +154,8 @@ static void put_env(struct ctx *x)
 	struct texts list = { 0 };
 
 	CV_EACH(env, it)
-		vec_push(&list, it->v->kind == CV_NULL ? it->key : arena_printf(&x->p->c->arena, "%s=%s", it->key, cv_text(it->v)));
+	vec_push(&list,
+	         it->v->kind == CV_NULL ? it->key : arena_printf(&x->p->c->arena, "%s=%s", it->key, cv_text(it->v)));
 	if (list.len)
 		json_object_set_new(x->container, "Env", sorted_strings(list.data, list.len));
 	vec_fini(&list);
@@ -155,9 +166,11 @@ static void put_hosts(struct ctx *x)
 	const struct cv *hosts = cv_get(x->s, "extra_hosts");
 	json_t *a = json_array();
 
-	CV_EACH(hosts, it) {
+	CV_EACH(hosts, it)
+	{
 		const char *colon = strchr(it->v->s, ':');
-		CLEAN_FREE char *one = colon ? xasprintf("%s %.*s", colon + 1, (int)(colon - it->v->s), it->v->s) : xstrdup(it->v->s);
+		CLEAN_FREE char *one =
+			colon ? xasprintf("%s %.*s", colon + 1, (int)(colon - it->v->s), it->v->s) : xstrdup(it->v->s);
 		json_array_append_new(a, json_string(one));
 	}
 	if (json_array_size(a))
@@ -167,7 +180,9 @@ static void put_hosts(struct ctx *x)
 
 static void put_dns(struct ctx *x)
 {
-	static const char *const keys[][2] = { { "dns", "Nameservers" }, { "dns_search", "Search" }, { "dns_opt", "Options" } };
+	static const char *const keys[][2] = { { "dns", "Nameservers" },
+		                               { "dns_search", "Search" },
+		                               { "dns_opt", "Options" } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (cv_get(x->s, keys[i][0])) {
@@ -187,18 +202,21 @@ static bool strs_in(const char **v, size_t n, const char *s)
 /* Adding wins over dropping; ALL stands for all others. */
 static void put_capabilities(struct ctx *x)
 {
-	static const char *const keys[2] = { "cap_add", "cap_drop" }, *const fields[2] = { "CapabilityAdd", "CapabilityDrop" };
+	static const char *const keys[2] = { "cap_add", "cap_drop" }, *const fields[2] = { "CapabilityAdd",
+		                                                                           "CapabilityDrop" };
 	struct texts lists[2] = { { 0 } };
 
 	for (int i = 0; i < 2; i++) {
 		const struct cv *list = cv_get(x->s, keys[i]);
 		bool all = false;
 		CV_EACH(list, it)
-			all = all || !strcasecmp(it->v->s, "ALL") || !strcasecmp(it->v->s, "CAP_ALL");
-		CV_EACH(list, it) {
+		all = all || !strcasecmp(it->v->s, "ALL") || !strcasecmp(it->v->s, "CAP_ALL");
+		CV_EACH(list, it)
+		{
 			CLEAN_FREE char *cap = spec_capability(it->v->s);
 			const char *c = all ? "ALL" : arena_str(&x->p->c->arena, cap, strlen(cap));
-			if (!strs_in(lists[i].data, lists[i].len, c) && (i == 0 || !strs_in(lists[0].data, lists[0].len, c)))
+			if (!strs_in(lists[i].data, lists[i].len, c) &&
+			    (i == 0 || !strs_in(lists[0].data, lists[0].len, c)))
 				vec_push(&lists[i], c);
 		}
 	}
@@ -215,11 +233,12 @@ static int put_groups(struct ctx *x)
 	json_t *a = NULL;
 
 	if (groups && groups->kind != CV_LIST)
-		return FAIL(x, groups, "group_add must be a list");
-	CV_EACH(groups, it) {
+		return SERVICE_FAIL(x, groups, "group_add must be a list");
+	CV_EACH(groups, it)
+	{
 		if (it->v->kind != CV_STR && it->v->kind != CV_INT) {
 			json_decref(a);
-			return FAIL(x, it->v, "group_add must be a list of names or numbers");
+			return SERVICE_FAIL(x, it->v, "group_add must be a list of names or numbers");
 		}
 		a = a ? a : json_array();
 		json_array_append_new(a, json_string(it->v->s));
@@ -244,13 +263,13 @@ static int put_health(struct ctx *x)
 		return 0;
 	if (cv_true(cv_get(h, "disable"))) {
 		if (test && test->n)
-			return FAIL(x, test, "test and disable can't be set at the same time");
+			return SERVICE_FAIL(x, test, "test and disable can't be set at the same time");
 		json_object_set_new(x->container, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
 		return 0;
 	}
 	if (test && test->n && strcmp(test->items[0].v->s, "CMD") && strcmp(test->items[0].v->s, "CMD-SHELL") &&
 	    strcmp(test->items[0].v->s, "NONE"))
-		return FAIL(x, test, "healthcheck.test must begin with \"CMD\", \"CMD-SHELL\" or \"NONE\"");
+		return SERVICE_FAIL(x, test, "healthcheck.test must begin with \"CMD\", \"CMD-SHELL\" or \"NONE\"");
 	out = json_object();
 	json_object_set_new(x->container, "Healthcheck", out);
 	if (test && test->n)
@@ -269,7 +288,7 @@ static void put_ulimits(struct ctx *x)
 	struct texts names = { 0 };
 
 	CV_EACH(limits, it)
-		vec_push(&names, it->key);
+	vec_push(&names, it->key);
 	if (!names.len)
 		return;
 	json_t *out = json_array();
@@ -290,7 +309,8 @@ static void put_security(struct ctx *x, json_t *privileges)
 	struct check ck = { x->p->c, &x->p->c->arena };
 	const struct cv *opts = cv_get(x->s, "security_opt");
 
-	CV_EACH(opts, it) {
+	CV_EACH(opts, it)
+	{
 		char o[64];
 		snprintf(o, sizeof(o), "%s", it->v->s);
 		for (char *p = o; *p; p++)
@@ -302,7 +322,8 @@ static void put_security(struct ctx *x, json_t *privileges)
 		else if (!strcmp(o, "apparmor:unconfined"))
 			jset(privileges, "AppArmor.Mode", json_string("disabled"));
 		else if (strcmp(o, "no-new-privileges:false"))
-			warn_at(&ck, it->v, "services.%s.security_opt: \"%.60s\" is not supported, ignored", x->name, it->v->s);
+			warn_at(&ck, it->v, "services.%s.security_opt: \"%.60s\" is not supported, ignored", x->name,
+			        it->v->s);
 	}
 }
 
@@ -319,13 +340,18 @@ static int put_privileges(struct ctx *x)
 	const char *config = cv_at(cs, "config"), *file = cv_at(cs, "file"), *registry = cv_at(cs, "registry");
 	given = !!*config + !!*file + !!*registry;
 	if (given > 1)
-		return FAIL(x, cs, "invalid credential spec: cannot specify more than one of \"config\", \"file\" and \"registry\"");
+		return SERVICE_FAIL(x, cs,
+		                    "invalid credential spec: cannot specify more than one of \"config\", \"file\" and "
+		                    "\"registry\"");
 	if (*config && !cv_get(cv_get(x->p->c->root, "configs"), config))
-		return FAIL(x, cs, "invalid credential spec: spec specifies config %s, but no such config can be found", config);
+		return SERVICE_FAIL(
+			x, cs, "invalid credential spec: spec specifies config %s, but no such config can be found",
+			config);
 	if (given)
 		json_object_set_new(privileges, "CredentialSpec",
-		                    json_pack("{s:s,s:s,s:s}", "Config", *config ? plan_name(x->p, "configs", config) : "", "File",
-		                              file, "Registry", registry));
+		                    json_pack("{s:s,s:s,s:s}", "Config",
+		                              *config ? plan_name(x->p, "configs", config) : "", "File", file,
+		                              "Registry", registry));
 	return 0;
 }
 
@@ -346,15 +372,17 @@ static int put_refs(struct ctx *x, const char *section, const char *field, const
 	CLEAN_FREE char *name = xasprintf("%sName", kind);
 	int rc = 0;
 
-	CV_EACH(refs, it) {
+	CV_EACH(refs, it)
+	{
 		const char *source = cv_at(it->v, "source"), *target = cv_at(it->v, "target");
 		const struct cv *mode = cv_get(it->v, "mode");
 		if (!cv_get(known, source)) {
-			rc = FAIL(x, it->v, "undefined %.*s \"%.80s\"", (int)strlen(section) - 1, section, source);
+			rc = SERVICE_FAIL(x, it->v, "undefined %.*s \"%.80s\"", (int)strlen(section) - 1, section,
+			                  source);
 			break;
 		}
-		vec_push(&list, json_pack("{s:{s:s,s:s,s:s,s:I},s:s,s:s}", "File", "Name", *target ? target : source, "UID",
-		                          *cv_at(it->v, "uid") ? cv_at(it->v, "uid") : "0", "GID",
+		vec_push(&list, json_pack("{s:{s:s,s:s,s:s,s:I},s:s,s:s}", "File", "Name", *target ? target : source,
+		                          "UID", *cv_at(it->v, "uid") ? cv_at(it->v, "uid") : "0", "GID",
 		                          *cv_at(it->v, "gid") ? cv_at(it->v, "gid") : "0", "Mode",
 		                          (json_int_t)(mode ? int_of(mode) : 0444), id, "", name,
 		                          plan_name(x->p, section, source)));
@@ -387,7 +415,8 @@ static json_t *amounts(const struct cv *v, bool limits)
 
 static void put_resources(struct ctx *x, json_t *task)
 {
-	const struct cv *r = cv_get(x->deploy, "resources"), *limits = cv_get(r, "limits"), *res = cv_get(r, "reservations");
+	const struct cv *r = cv_get(x->deploy, "resources"), *limits = cv_get(r, "limits"),
+			*res = cv_get(r, "reservations");
 	json_t *out = json_object(), *generic = json_array();
 
 	json_object_set_new(task, "Resources", out);
@@ -395,10 +424,12 @@ static void put_resources(struct ctx *x, json_t *task)
 		json_object_set_new(out, "Limits", amounts(limits, true));
 	if (cv_is(res, CV_MAP))
 		json_object_set_new(out, "Reservations", amounts(res, false));
-	CV_EACH(cv_get(res, "generic_resources"), it) {
+	CV_EACH(cv_get(res, "generic_resources"), it)
+	{
 		const struct cv *d = cv_get(it->v, "discrete_resource_spec");
-		json_array_append_new(generic, json_pack("{s:{s:s,s:I}}", "DiscreteResourceSpec", "Kind", cv_at(d, "kind"), "Value",
-		                                         (json_int_t)int_of(cv_get(d, "value"))));
+		json_array_append_new(generic,
+		                      json_pack("{s:{s:s,s:I}}", "DiscreteResourceSpec", "Kind", cv_at(d, "kind"),
+		                                "Value", (json_int_t)int_of(cv_get(d, "value"))));
 	}
 	if (json_array_size(generic))
 		jset(out, "Reservations.GenericResources", json_incref(generic));
@@ -421,16 +452,17 @@ static int put_restart_word(struct ctx *x, json_t *task, const struct cv *v)
 	long attempts = colon ? strtol(colon + 1, &end, 10) : 0;
 
 	if (colon && (end == colon + 1 || *end || attempts < 0))
-		return FAIL(x, v, "invalid restart policy format: maximum retry count must be an integer");
+		return SERVICE_FAIL(x, v, "invalid restart policy format: maximum retry count must be an integer");
 	if (!strcmp(text, "") || !strcmp(text, "no"))
 		return 0;
 	if (!strcmp(text, "always") || !strcmp(text, "unless-stopped"))
 		json_object_set_new(task, "RestartPolicy", json_pack("{s:s}", "Condition", "any"));
 	else if (n == 10 && !strncmp(text, "on-failure", n))
-		json_object_set_new(task, "RestartPolicy",
-		                    json_pack("{s:s,s:I}", "Condition", "on-failure", "MaxAttempts", (json_int_t)attempts));
+		json_object_set_new(
+			task, "RestartPolicy",
+			json_pack("{s:s,s:I}", "Condition", "on-failure", "MaxAttempts", (json_int_t)attempts));
 	else
-		return FAIL(x, v, "unknown restart policy: %.80s", text);
+		return SERVICE_FAIL(x, v, "unknown restart policy: %.80s", text);
 	return 0;
 }
 
@@ -465,7 +497,8 @@ static int put_placement(struct ctx *x, json_t *task)
 	if (cv_get(p, "preferences") && cv_get(p, "preferences")->n) {
 		prefs = json_array();
 		CV_EACH(cv_get(p, "preferences"), it)
-			json_array_append_new(prefs, json_pack("{s:{s:s}}", "Spread", "SpreadDescriptor", cv_at(it->v, "spread")));
+		json_array_append_new(prefs,
+		                      json_pack("{s:{s:s}}", "Spread", "SpreadDescriptor", cv_at(it->v, "spread")));
 		json_object_set_new(out, "Preferences", prefs);
 	}
 	if (int_of(cv_get(p, "max_replicas_per_node")))
@@ -473,7 +506,7 @@ static int put_placement(struct ctx *x, json_t *task)
 	if (platform) {
 		const char *slash = strchr(platform->s, '/');
 		if (!slash)
-			return FAIL(x, platform, "platform must be os/architecture: \"%.60s\"", platform->s);
+			return SERVICE_FAIL(x, platform, "platform must be os/architecture: \"%.60s\"", platform->s);
 		json_object_set_new(out, "Platforms",
 		                    json_pack("[{s:s,s:s%}]", "Architecture", slash + 1, "OS", platform->s,
 		                              (size_t)(slash - platform->s)));
@@ -502,7 +535,7 @@ static int put_network(struct ctx *x, json_t *list, const char *name, const stru
 	json_t *aliases, *one;
 
 	if (strcmp(name, "default") && !cv_get(cv_get(x->p->c->root, "networks"), name))
-		return FAIL(x, v ? v : x->s, "undefined network \"%.80s\"", name);
+		return SERVICE_FAIL(x, v ? v : x->s, "undefined network \"%.80s\"", name);
 	aliases = json_list(cv_get(v, "aliases"));
 	if (!special)
 		json_array_append_new(aliases, json_string(x->name));
@@ -545,8 +578,8 @@ static int put_networks(struct ctx *x, json_t *task)
 	if (!cv_is(nets, CV_MAP) || !nets->n)
 		return put_network(x, list, "default", NULL);
 	CV_EACH(nets, it)
-		if (!rc)
-			rc = put_network(x, list, it->key, it->v);
+	if (!rc)
+		rc = put_network(x, list, it->key, it->v);
 	sort_array(list, cmp_target);
 	return rc;
 }
@@ -563,10 +596,12 @@ static int put_mode(struct ctx *x)
 		replicas = cv_get(x->s, "scale");
 	json_object_set_new(x->spec, "Mode", out);
 	if (replicas && replicas->i < 0)
-		return FAIL(x, replicas, "cannot parse 'Deploy.Replicas', %lld overflows uint", (long long)replicas->i);
+		return SERVICE_FAIL(x, replicas, "cannot parse 'Deploy.Replicas', %lld overflows uint",
+		                    (long long)replicas->i);
 	if (!strcmp(mode, "global") || !strcmp(mode, "global-job")) {
 		if (replicas)
-			return FAIL(x, replicas, "replicas can only be used with replicated or replicated-job mode");
+			return SERVICE_FAIL(x, replicas,
+			                    "replicas can only be used with replicated or replicated-job mode");
 		json_object_set_new(out, mode[6] ? "GlobalJob" : "Global", json_object());
 	} else if (!strcmp(mode, "replicated-job")) {
 		json_t *job = json_object();
@@ -580,7 +615,7 @@ static int put_mode(struct ctx *x)
 		if (replicas)
 			jset(out, "Replicated.Replicas", json_integer(replicas->i));
 	} else {
-		return FAIL(x, cv_get(x->deploy, "mode"), "Unknown mode: %.80s", mode);
+		return SERVICE_FAIL(x, cv_get(x->deploy, "mode"), "Unknown mode: %.80s", mode);
 	}
 	return 0;
 }
@@ -592,7 +627,8 @@ static void put_update(struct ctx *x, const char *key, const char *field)
 
 	if (!cv_is(u, CV_MAP))
 		return;
-	out = json_pack("{s:I,s:f}", "Parallelism", (json_int_t)(cv_get(u, "parallelism") ? int_of(cv_get(u, "parallelism")) : 1),
+	out = json_pack("{s:I,s:f}", "Parallelism",
+	                (json_int_t)(cv_get(u, "parallelism") ? int_of(cv_get(u, "parallelism")) : 1),
 	                "MaxFailureRatio", ratio ? ratio->f : 0.0);
 	if (duration_of(cv_get(u, "delay")))
 		json_object_set_new(out, "Delay", json_integer(duration_of(cv_get(u, "delay"))));
@@ -613,7 +649,9 @@ static int cmp_port(const void *a, const void *b)
 		x = ji(*(json_t *const *)a, "TargetPort");
 		y = ji(*(json_t *const *)b, "TargetPort");
 	}
-	return x == y ? strcmp(js(*(json_t *const *)a, "Protocol"), js(*(json_t *const *)b, "Protocol")) : x < y ? -1 : 1;
+	return x == y  ? strcmp(js(*(json_t *const *)a, "Protocol"), js(*(json_t *const *)b, "Protocol"))
+	       : x < y ? -1
+	               : 1;
 }
 
 static int put_endpoint(struct ctx *x)
@@ -628,11 +666,13 @@ static int put_endpoint(struct ctx *x)
 		*p = (char)tolower((unsigned char)*p);
 	if (*mode)
 		json_object_set_new(out, "Mode", json_string(mode));
-	CV_EACH(cv_get(x->s, "ports"), it) {
+	CV_EACH(cv_get(x->s, "ports"), it)
+	{
 		int64_t target = int_of(cv_get(it->v, "target")), published = int_of(cv_get(it->v, "published"));
 		if (target < 1 || target > 65535 || published < 0 || published > 65535)
-			rc = FAIL(x, it->v, "ports are from 1 to 65535");
-		json_t *one = json_pack("{s:s,s:I}", "Protocol", cv_at(it->v, "protocol"), "TargetPort", (json_int_t)target);
+			rc = SERVICE_FAIL(x, it->v, "ports are from 1 to 65535");
+		json_t *one =
+			json_pack("{s:s,s:I}", "Protocol", cv_at(it->v, "protocol"), "TargetPort", (json_int_t)target);
 		if (published)
 			json_object_set_new(one, "PublishedPort", json_integer(published));
 		if (*cv_at(it->v, "name"))

@@ -123,10 +123,10 @@ void cv_add(struct arena *a, struct cv *list, struct cv *v)
 void cv_set(struct arena *a, struct cv *map, const char *key, struct cv *v)
 {
 	CV_EACH(map, it)
-		if (!strcmp(it->key, key)) {
-			it->v = v;
-			return;
-		}
+	if (!strcmp(it->key, key)) {
+		it->v = v;
+		return;
+	}
 	push(a, map, arena_str(a, key, strlen(key)), v);
 }
 
@@ -145,8 +145,8 @@ struct cv *cv_get(const struct cv *map, const char *key)
 	if (!map || map->kind != CV_MAP)
 		return NULL;
 	CV_EACH(map, it)
-		if (!strcmp(it->key, key))
-			return it->v;
+	if (!strcmp(it->key, key))
+		return it->v;
 	return NULL;
 }
 
@@ -165,7 +165,11 @@ bool utf8_ok(const char *s)
 	const unsigned char *p = (const unsigned char *)s;
 
 	while (*p) {
-		int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
+		int more = *p < 0x80                 ? 0
+		           : *p >= 0xc2 && *p < 0xe0 ? 1
+		           : (*p & 0xf0) == 0xe0     ? 2
+		           : *p >= 0xf0 && *p < 0xf5 ? 3
+		                                     : -1;
 		unsigned char first = p[0], second = more > 0 ? p[1] : 0;
 		if (more < 0 || (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
 		    (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))

@@ -14,11 +14,11 @@
 
 #include "base/err.h"
 
-#define COMPOSE_MAX_FILE (2u << 20)    /* bytes of one file */
-#define COMPOSE_MAX_NODES 100000u      /* values of one file, aliases counted as often as they are used */
-#define COMPOSE_MAX_KEYS 5000u         /* keys of one mapping */
-#define COMPOSE_MAX_DEPTH 64u          /* nesting */
-#define COMPOSE_MAX_TEXT (16u << 20)   /* bytes of all texts, copies of aliases and variables included */
+#define COMPOSE_MAX_FILE (2u << 20)  /* bytes of one file */
+#define COMPOSE_MAX_NODES 100000u    /* values of one file, aliases counted as often as they are used */
+#define COMPOSE_MAX_KEYS 5000u       /* keys of one mapping */
+#define COMPOSE_MAX_DEPTH 64u        /* nesting */
+#define COMPOSE_MAX_TEXT (16u << 20) /* bytes of all texts, copies of aliases and variables included */
 
 struct arena_chunk;
 struct arena {

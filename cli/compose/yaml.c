@@ -49,13 +49,13 @@ static int parser_failed(const struct reader *r, struct mesh_err *err)
 	const yaml_parser_t *p = &r->parser;
 
 	if (p->error == YAML_READER_ERROR)
-		return mesh_fail(err, MESH_E_INVALID, "%s: yaml: %s at byte %zu", r->file, p->problem ? p->problem : "unreadable",
-		                 p->problem_offset);
+		return mesh_fail(err, MESH_E_INVALID, "%s: yaml: %s at byte %zu", r->file,
+		                 p->problem ? p->problem : "unreadable", p->problem_offset);
 	return fail_at(r, p->problem_mark.line, err, "%s%s%s", p->problem ? p->problem : "syntax error",
 	               p->context ? " " : "", p->context ? p->context : "");
 }
 
-static bool one_of(const char *s, const char *const *words)
+static bool word_of(const char *s, const char *const *words)
 {
 	for (; *words; words++)
 		if (!strcmp(s, *words))
@@ -104,8 +104,8 @@ static bool number(const char *s, double *out)
 	const char *p = s + (*s == '-' || *s == '+');
 	char *end;
 
-	if (one_of(s, infinities) || one_of(s, negatives) || one_of(s, nans)) {
-		*out = one_of(s, nans) ? NAN : one_of(s, negatives) ? -INFINITY : INFINITY;
+	if (word_of(s, infinities) || word_of(s, negatives) || word_of(s, nans)) {
+		*out = word_of(s, nans) ? NAN : word_of(s, negatives) ? -INFINITY : INFINITY;
 		return true;
 	}
 	if (!isdigit((unsigned char)*p) && !(*p == '.' && isdigit((unsigned char)p[1])))
@@ -122,11 +122,11 @@ void yaml_resolve(struct cv *v)
 	static const char *const trues[] = { "true", "True", "TRUE", NULL };
 	static const char *const falses[] = { "false", "False", "FALSE", NULL };
 
-	if (one_of(v->s, nulls)) {
+	if (word_of(v->s, nulls)) {
 		v->kind = CV_NULL;
-	} else if (one_of(v->s, trues) || one_of(v->s, falses)) {
+	} else if (word_of(v->s, trues) || word_of(v->s, falses)) {
 		v->kind = CV_BOOL;
-		v->i = one_of(v->s, trues);
+		v->i = word_of(v->s, trues);
 		v->s = v->i ? "true" : "false";
 	} else if (integer(v->s, &v->i)) {
 		v->kind = CV_INT;
@@ -140,7 +140,8 @@ void yaml_resolve(struct cv *v)
 static int budget(const struct reader *r, size_t line, struct mesh_err *err)
 {
 	if (r->a->nodes - r->nodes0 > COMPOSE_MAX_NODES)
-		return fail_at(r, line, err, "more than %u values (aliases count as often as they are used)", COMPOSE_MAX_NODES);
+		return fail_at(r, line, err, "more than %u values (aliases count as often as they are used)",
+		               COMPOSE_MAX_NODES);
 	if (r->a->text > COMPOSE_MAX_TEXT)
 		return fail_at(r, line, err, "more than %u MiB of text (aliases count as often as they are used)",
 		               COMPOSE_MAX_TEXT >> 20);
@@ -159,7 +160,8 @@ static int copy(struct reader *r, const struct cv *from, struct cv **out, size_t
 	r->a->text += strlen(from->s);
 	v->i = from->i;
 	v->f = from->f;
-	CV_EACH(from, it) {
+	CV_EACH(from, it)
+	{
 		struct cv *item = NULL;
 		rc = copy(r, it->v, &item, line, err);
 		if (rc < 0)
@@ -182,7 +184,7 @@ static int take_merge(struct reader *r, struct frame *f, struct cv *v, size_t li
 	}
 	bool ok = f->merges->kind == CV_LIST;
 	CV_EACH(f->merges, it)
-		ok = ok && it->v->kind == CV_MAP;
+	ok = ok && it->v->kind == CV_MAP;
 	return ok ? 0 : fail_at(r, line, err, "map merge requires map or sequence of maps as the value");
 }
 
@@ -216,7 +218,8 @@ static int take_key(struct reader *r, struct frame *f, const char *key, size_t l
 	void *before = map_get(&f->seen, key);
 
 	if (before)
-		return fail_at(r, line, err, "mapping key \"%.100s\" already defined at line %d", key, (int)(intptr_t)before);
+		return fail_at(r, line, err, "mapping key \"%.100s\" already defined at line %d", key,
+		               (int)(intptr_t)before);
 	map_put(&f->seen, key, (void *)(intptr_t)(line + 1));
 	f->key = key;
 	f->key_line = (int)line + 1;
@@ -242,7 +245,8 @@ static int scalar_tag(const struct reader *r, struct cv *v, const yaml_event_t *
 			if (tags[i].kind != CV_STR)
 				yaml_resolve(v);
 			if (v->kind != tags[i].kind && !(v->kind == CV_INT && tags[i].kind == CV_FLOAT))
-				return fail_at(r, e->start_mark.line, err, "cannot decode `%.60s` as a %.60s", v->s, tag);
+				return fail_at(r, e->start_mark.line, err, "cannot decode `%.60s` as a %.60s", v->s,
+				               tag);
 			return 0;
 		}
 	return fail_at(r, e->start_mark.line, err, "unknown tag %.60s", tag);
@@ -290,8 +294,8 @@ static int on_alias(struct reader *r, const yaml_event_t *e, struct mesh_err *er
 	if (from->flags & CV_OPEN)
 		return fail_at(r, line, err, "anchor '%.60s' value contains itself", name);
 	if (f && f->v->kind == CV_MAP && !f->key)
-		return from->kind < CV_LIST ? take_key(r, f, from->s, line, err) :
-		                              fail_at(r, line, err, "a mapping key must be a text");
+		return from->kind < CV_LIST ? take_key(r, f, from->s, line, err)
+		                            : fail_at(r, line, err, "a mapping key must be a text");
 	int rc = copy(r, from, &v, line, err);
 	return rc < 0 ? rc : place(r, v, line, err);
 }
@@ -324,15 +328,16 @@ static int on_open(struct reader *r, const yaml_event_t *e, enum cv_kind kind, s
 static int merge_into(struct reader *r, struct frame *f, size_t line, struct mesh_err *err)
 {
 	CV_EACH(f->merges, from)
-		CV_EACH(from->v, it) {
-			if (map_has(&f->seen, it->key))
-				continue;
-			if (f->v->n >= COMPOSE_MAX_KEYS)
-				return fail_at(r, line, err, "more than %u keys in one mapping", COMPOSE_MAX_KEYS);
-			map_put(&f->seen, it->key, f->v);
-			cv_add(r->a, f->v, it->v);
-			f->v->items[f->v->n - 1].key = it->key;
-		}
+	CV_EACH(from->v, it)
+	{
+		if (map_has(&f->seen, it->key))
+			continue;
+		if (f->v->n >= COMPOSE_MAX_KEYS)
+			return fail_at(r, line, err, "more than %u keys in one mapping", COMPOSE_MAX_KEYS);
+		map_put(&f->seen, it->key, f->v);
+		cv_add(r->a, f->v, it->v);
+		f->v->items[f->v->n - 1].key = it->key;
+	}
 	return 0;
 }
 
@@ -383,7 +388,8 @@ int yaml_read(struct arena *a, const char *file, const char *text, size_t len, s
 
 	*out = NULL;
 	if (len > COMPOSE_MAX_FILE)
-		return mesh_fail(err, MESH_E_INVALID, "%s: larger than %u MiB, which no stack file is", file, COMPOSE_MAX_FILE >> 20);
+		return mesh_fail(err, MESH_E_INVALID, "%s: larger than %u MiB, which no stack file is", file,
+		                 COMPOSE_MAX_FILE >> 20);
 	if (!yaml_parser_initialize(&r.parser))
 		return mesh_fail(err, -ENOMEM, "%s: yaml", file);
 	yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, len);
