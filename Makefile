@@ -54,7 +54,7 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: check-vm bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
 .DEFAULT_GOAL := all
 .SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
@@ -108,15 +108,13 @@ $(TESTS): $(B)/%: $(B)/obj/%.o $(LIBS)
 $(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
 	@echo "  LINK  $@"; mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
-# Runs inside tasks as well, whatever image they are of.
-$(B)/bench/loadgen: bench/loadgen.c
-	@echo "  LINK  $@"; mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARN) -static -o $@ $<
 tests: $(TESTS)
 
 check: deps all tests images $(B)/bench/loadgen ## install what is missing, build, run every test ring
 	@$(MAKE) --no-print-directory includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
+check-vm: all tests images ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
+	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 900; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
 includes: ## check that includes only point where docs/architecture.md says they may
 	$(Q)/usr/bin/python3 tests/includes.py
 golden-update: all tests ## rewrite the golden files from what the code says now
@@ -130,14 +128,20 @@ lint: ## clang-format (dry run), cppcheck, include arrows
 # Coverage-guided, for as long as FUZZ_SECONDS allows each target; the corpus replays in `make check`.
 FUZZ_SECONDS ?= 60
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-build/fuzz/%: tests/fuzz/%.c $(wildcard base/*.c dataplane/*.c dataplane/dns/*.c control/*/*.c) | $(SKELS)
+FUZZ_FLAGS := -std=gnu11 -D_GNU_SOURCE -g -O1 -fno-omit-frame-pointer -ffunction-sections -fdata-sections -w \
+        -DMESH_VERSION='"$(VERSION)"' $(call cflags_of,libnl-3.0) -I. -I$(B)/gen
+FUZZ_LIB := $(patsubst %.c,build/fuzz/obj/%.o,$(BASE_SRC) $(DP_SRC) $(CONTROL_SRC))
+build/fuzz/obj/%.o: %.c | $(SKELS)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
+build/fuzz/lib.a: $(FUZZ_LIB)
+	$(Q)rm -f $@; ar rcs $@ $^
+build/fuzz/%: tests/fuzz/%.c build/fuzz/lib.a
 	@echo "  FUZZ  $@"; mkdir -p $(@D)
-	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -DMESH_VERSION='"$(VERSION)"' $(call cflags_of,libnl-3.0) -I. -I$(B)/gen \
-	  -ffunction-sections -fdata-sections -Wl,--gc-sections -o $@ $< \
-	  $(filter-out control/meshd/main.c,$(wildcard base/*.c dataplane/*.c dataplane/*/*.c control/*/*.c)) $(LIBS_ALL) -lyaml -pthread
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -Wl,--gc-sections -o $@ $< build/fuzz/lib.a $(LIBS_ALL) -lyaml -pthread
 fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 	$(Q)for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus-$$n; echo "== $$n"; \
-	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n tests/fuzz/corpus/$$n || exit 1; done
+	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) 2>build/fuzz/$$n.log || { tail -n 40 build/fuzz/$$n.log; exit 1; }; tail -n 1 build/fuzz/$$n.log; done
 
 # ---- benchmarks: each prints a table with its peers and writes JSON into build/ -----------------
 bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creations a second
