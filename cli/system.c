@@ -402,6 +402,46 @@ static int run_completion(struct cli *c, struct mesh_err *err)
 	return 0;
 }
 
+static int volume_prune(struct cli *c, struct mesh_err *err)
+{
+	JSON_CLEAN answer = NULL;
+	struct str_list filters = { 0 };
+	json_t *v;
+	size_t i;
+
+	for (i = 0; i < flag_list(c, "filter")->n; i++)
+		strs_add(&filters, flag_list(c, "filter")->v[i]);
+	if (flag_bool(c, "all"))
+		strs_add(&filters, "all=1");
+	CLEAN_FREE char *query = api_filters(&filters, err);
+	strs_clear(&filters);
+	if (!query)
+		return MESH_E_USAGE;
+	CLEAN_FREE char *question =
+		xasprintf("WARNING! This will remove %s volumes not used by at least one container.\nAre you sure you "
+	                  "want to continue?",
+	                  flag_bool(c, "all") ? "all" : "anonymous local");
+	if (!flag_bool(c, "force") && !confirm(question))
+		return 0;
+	int rc = api_post(c, NULL, &answer, err, "/volumes/prune%s%s", *query ? "?" : "", query);
+	if (rc < 0)
+		return rc;
+	if (json_array_size(jo(answer, "VolumesDeleted")))
+		printf("Deleted Volumes:\n");
+	json_array_foreach(jo(answer, "VolumesDeleted"), i, v) printf("%s\n", json_string_value(v));
+	if (json_array_size(jo(answer, "VolumesDeleted")))
+		printf("\n");
+	char space[32];
+	format_size((double)ji(answer, "SpaceReclaimed"), 4, space, sizeof(space));
+	printf("Total reclaimed space: %s\n", space);
+	return 0;
+}
+
+static const struct flag volume_prune_flags[] = {
+	{ "all", 'a', F_BOOL, NULL, NULL, "Remove all unused volumes, not just anonymous ones" },
+	{ "filter", 0, F_LIST, "filter", NULL, "Provide filter values (e.g. \"label=<label>\")" },
+	{ "force", 'f', F_BOOL, NULL, NULL, "Do not prompt for confirmation" },
+};
 static const struct flag volume_ls_flags[] = {
 	FILTER_FLAG("dangling=true"),
 	FORMAT_LIST_FLAG,
@@ -494,6 +534,13 @@ static const struct command sub_vrm = {
 	.comp = "volume",
 	.example = "  meshctl volume rm data",
 };
+static const struct command sub_vprune = {
+	.name = "prune",
+	.summary = "Remove unused local volumes",
+	FLAGS(volume_prune_flags),
+	.run = volume_prune,
+	.example = "  meshctl volume prune -a -f",
+};
 static const struct command sub_vinspect = {
 	.name = "inspect",
 	.usage = "VOLUME [VOLUME...]",
@@ -512,7 +559,9 @@ const struct command cmd_system = {
 	.summary = "Disk usage, events, information",
 	.subs = system_subs,
 };
-static const struct command *const volume_subs[] = { &sub_vcreate, &sub_vinspect, &sub_vls, &sub_vrm, NULL };
+static const struct command *const volume_subs[] = {
+	&sub_vcreate, &sub_vinspect, &sub_vls, &sub_vprune, &sub_vrm, NULL
+};
 const struct command cmd_volume = {
 	.name = "volume",
 	.summary = "Manage volumes",

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Named volumes of this node, as the agent keeps them. */
+#include <ftw.h>
+
 #include "base/mem.h"
 #include "control/api/containers.h"
 #include "control/api/filters.h"
@@ -39,6 +41,8 @@ struct listing {
 	struct jw w;
 	struct filters f;
 	struct str_list names;
+	int64_t freed;
+	bool all; /* an old client: prune meant named ones too */
 };
 
 static bool volume_matches(const struct listing *l, const struct agent_volume *v)
@@ -147,22 +151,47 @@ void api_volume_remove(struct req *r)
 		req_reply_empty(r, 204);
 }
 
+#define ANONYMOUS "com.docker.volume.anonymous"
+
+/* Bytes a volume holds. */
+static int64_t measured;
+static int measure(const char *path, const struct stat *st, int type, struct FTW *f)
+{
+	(void)path;
+	(void)f;
+	if (type == FTW_F)
+		measured += st->st_blocks * 512;
+	return 0;
+}
+
+static int64_t volume_size(const struct agent_volume *v)
+{
+	measured = 0;
+	(void)nftw(v->mountpoint, measure, 16, FTW_PHYS | FTW_MOUNT);
+	return measured;
+}
+
+/* What nobody gave a name goes; what has one only when asked for (all=1). As the engine since 23.0. */
 static bool take_unused(void *arg, const struct agent_volume *v)
 {
 	struct listing *l = arg;
-	if (!agent_volume_in_use(l->agent, v->name) && filters_labels(&l->f, "label", &v->labels))
-		strs_add(&l->names, v->name);
+	bool all = l->all || filters_bool(&l->f, "all", false), bound = smap_get(&v->options, "device") != NULL;
+	if (agent_volume_in_use(l->agent, v->name) || !filters_labels(&l->f, "label", &v->labels) ||
+	    (filters_get(&l->f, "label!") && filters_labels(&l->f, "label!", &v->labels)) ||
+	    (!all && !smap_get(&v->labels, ANONYMOUS)))
+		return true;
+	l->freed += bound ? 0 : volume_size(v);
+	strs_add(&l->names, v->name);
 	return true;
 }
 
-/* Named ones too, only when asked for (all=1), as in the engine; here every volume has a name. */
 void api_volume_prune(struct req *r)
 {
-	static const char *const allowed[] = { "all", "label", NULL };
-	struct listing l = { .agent = api_agent(r->api) };
+	static const char *const allowed[] = { "all", "label", "label!", NULL };
+	struct listing l = { .agent = api_agent(r->api), .all = r->minor && r->minor < 42 };
 	if (req_filters(r, allowed, &l.f))
 		return;
-	if (l.agent && filters_bool(&l.f, "all", false))
+	if (l.agent)
 		agent_each_volume(l.agent, take_unused, &l);
 	jw_open(&l.w, '{');
 	jw_key(&l.w, "VolumesDeleted");
@@ -171,7 +200,7 @@ void api_volume_prune(struct req *r)
 		if (!agent_volume_remove(l.agent, l.names.v[i], false, NULL))
 			jw_str(&l.w, l.names.v[i]);
 	jw_close(&l.w, ']');
-	jw_kint(&l.w, "SpaceReclaimed", 0);
+	jw_kint(&l.w, "SpaceReclaimed", l.freed);
 	jw_close(&l.w, '}');
 	strs_clear(&l.names);
 	filters_clear(&l.f);
