@@ -108,6 +108,28 @@ void agent_stop_container(struct agent *a, const char *id, int timeout_s, agent_
 /* force kills a running one. A task's container that is removed counts as failed, and is replaced. */
 void agent_rm_container(struct agent *a, const char *id, bool force, agent_done_fn cb, void *arg);
 
+void agent_resize_container(struct agent *a, const char *id, uint16_t rows, uint16_t cols);
+/* Exit code of a container that was removed a short while ago; false when nobody remembers. */
+bool agent_gone_exit(const struct agent *a, const char *id, int *code);
+/* Is the name taken by a container that is shown? */
+bool agent_name_taken(struct agent *a, const char *name);
+int agent_rename_container(struct agent *a, const char *id, const char *name, struct mesh_err *err) MESH_MUST_CHECK;
+
+/* ---- attach: a container's own stdio ---- */
+
+struct agent_attach;
+struct agent_attach_ops {
+	void (*on_data)(void *arg, const uint8_t *p, size_t n); /* as docker frames it; a terminal's as it is */
+	void (*on_end)(void *arg);                              /* once, last, maybe inside of agent_attach_open */
+};
+/* One that has not been started yet is waited for. */
+int agent_attach_open(struct agent *a, const char *container, bool in, bool out, bool errs,
+                      const struct agent_attach_ops *ops, void *arg, struct agent_attach **res,
+                      struct mesh_err *err) MESH_MUST_CHECK;
+void agent_attach_write(struct agent_attach *at, const void *p, size_t n); /* n = 0: the end of input */
+/* No callback after. Not after on_end. */
+void agent_attach_close(struct agent_attach *at);
+
 /* ---- logs ---- */
 
 struct agent_log_opts {

@@ -50,6 +50,12 @@ struct agent {
 	struct VEC(struct atask *) spawn_queue;
 	struct VEC(struct agent_log *) logs;
 	struct VEC(struct agent_exec *) execs;
+	struct VEC(struct agent_attach *) attaches;
+	struct { /* the last containers that were removed: who waits for one may come too late */
+		char id[65];
+		int code;
+	} gone[32];
+	unsigned n_gone;
 	int creating;
 	uint64_t exec_seq;
 	unsigned pending, forgetting;
@@ -76,7 +82,9 @@ struct atask {
 	char in[1024];
 	size_t in_len;
 	bool creating, queued, forget, exit_seen, adopted;
-	unsigned works; /* on the thread pool, or image pulls */
+	bool replaced;       /* a later run of the same container has taken over its files */
+	uint16_t rows, cols; /* its terminal's, asked for before it ran */
+	unsigned works;      /* on the thread pool, or image pulls */
 	unsigned closing_handles;
 	struct health *health;
 	char health_text[16];
@@ -128,6 +136,12 @@ int run_quiet(const char *const *argv);
 
 /* ---- log_uv.c ---- */
 void agent_logs_kick(struct agent *a, const struct atask *t);
+
+/* ---- attach_uv.c ---- */
+/* The shim is there; the task has ended without one. */
+void agent_attaches_connect(struct atask *t);
+void agent_attaches_end(struct atask *t);
+void agent_attaches_drop(struct agent *a);
 
 /* ---- health_uv.c ---- */
 void health_start(struct atask *t, const struct md_health *h);

@@ -107,6 +107,7 @@ static void free_agent(struct agent *a)
 	vec_fini(&a->spawn_queue);
 	vec_fini(&a->logs);
 	vec_fini(&a->execs);
+	vec_fini(&a->attaches);
 	free(a->name);
 	free(a->state_dir);
 	free(a->run_dir);
@@ -214,8 +215,14 @@ static void maybe_gone(struct atask *t)
 		if (a->spawn_queue.data[i] == t)
 			vec_remove(&a->spawn_queue, i);
 	run_waiters(t, 0);
+	if (t->forget && !t->replaced && t->rec.container_id) {
+		unsigned at = a->n_gone++ % ARRAY_SIZE(a->gone);
+		snprintf(a->gone[at].id, sizeof(a->gone[at].id), "%s", t->rec.container_id);
+		a->gone[at].code = (int)t->rec.exit_code;
+	}
 	if (t->forget && !a->closing) {
-		agent_emit(t, "destroy", NULL, NULL);
+		if (!t->replaced)
+			agent_emit(t, "destroy", NULL, NULL);
 		struct forget_work *f = XNEW(struct forget_work);
 		f->dir = xstrdup(t->dir);
 		f->cg = xstrdup(t->cg);
@@ -277,11 +284,13 @@ void agent_emit(struct atask *t, const char *action, const char *key, const char
 	struct str_map m = { 0 };
 	for (size_t i = 0; c && i < c->labels.n; i++)
 		smap_set(&m, c->labels.v[i].key, c->labels.v[i].value);
-	smap_set(&m, "com.docker.swarm.node.id", t->rec.node_id ? t->rec.node_id : "");
-	smap_set(&m, "com.docker.swarm.service.id", t->rec.task.service.s);
-	smap_set(&m, "com.docker.swarm.service.name", t->rec.task.service_name ? t->rec.task.service_name : "");
-	smap_set(&m, "com.docker.swarm.task.id", t->rec.task.meta.id);
-	smap_set(&m, "com.docker.swarm.task.name", t->name);
+	if (!md_task_standalone(&t->rec.task)) {
+		smap_set(&m, "com.docker.swarm.node.id", t->rec.node_id ? t->rec.node_id : "");
+		smap_set(&m, "com.docker.swarm.service.id", t->rec.task.service.s);
+		smap_set(&m, "com.docker.swarm.service.name", t->rec.task.service_name ? t->rec.task.service_name : "");
+		smap_set(&m, "com.docker.swarm.task.id", t->rec.task.meta.id);
+		smap_set(&m, "com.docker.swarm.task.name", t->name);
+	}
 	if (key)
 		smap_set(&m, key, value);
 	smap_set(&m, "image", c && c->image ? c->image : "");
@@ -553,6 +562,9 @@ static void shim_line(struct atask *t, const char *line)
 	if (sscanf(line, "created %d", &pid) == 1) {
 		t->rec.pid = pid;
 		creating_over(t);
+		if (t->rows || t->cols)
+			order(t, "resize %u %u\n", t->rows, t->cols);
+		agent_attaches_connect(t);
 		atask_event(t, &(struct tk_event){ .kind = TK_CREATED });
 	} else if (sscanf(line, "running %d %lld", &pid, &start) >= 1) {
 		t->rec.pid = pid;
@@ -738,6 +750,8 @@ static int conf_fd(struct atask *t, const struct image *im)
 	put_key(&b, "dns", "%d", !t->rec.host_network);
 	put_key(&b, "tty", "%d", c->tty);
 	put_key(&b, "stdin", "%d", c->open_stdin);
+	if (md_task_standalone(&t->rec.task))
+		put_key(&b, "stdin_once", "%d", t->rec.task.spec.attachment->stdin_once);
 	put_log_conf(&b, t->rec.task.spec.log_driver);
 	buf_put_u8(&b, 0);
 	buf_put(&b, t->files.data, t->files.len);
@@ -823,9 +837,16 @@ static void do_spawn(struct atask *t)
 	vec_push(&t->a->spawn_queue, t);
 }
 
+/* Its network is the host's, or nothing but loopback. */
+static bool no_wiring(const struct atask *t)
+{
+	const struct md_task *task = &t->rec.task;
+	return t->rec.host_network || (md_task_standalone(task) && task->spec.attachment->no_network);
+}
+
 static void do_attach(struct atask *t)
 {
-	if (t->rec.host_network) {
+	if (no_wiring(t)) {
 		atask_event(t, &(struct tk_event){ .kind = TK_ATTACHED });
 		return;
 	}
@@ -895,6 +916,7 @@ static void do_health(struct atask *t)
 static void on_end(struct atask *t)
 {
 	run_waiters(t, 0);
+	agent_attaches_end(t);
 	agent_logs_kick(t->a, t);
 }
 
@@ -919,7 +941,7 @@ static void act_on(struct atask *t, const struct tk_action *act)
 		do_attach(t);
 		break;
 	case TK_A_DETACH:
-		if (!t->rec.host_network)
+		if (!no_wiring(t))
 			a->ops->detach(a->arg, id);
 		break;
 	case TK_A_GO:
@@ -978,7 +1000,8 @@ static void make_ids(struct atask *t)
 	char id[65];
 	for (int i = 0; i < 4; i++)
 		snprintf(id + 16 * i, 17, "%016llx", (unsigned long long)mesh_rng_next(&t->a->rng));
-	str_set(&t->rec.container_id, id);
+	const struct md_attachment_spec *at = t->rec.task.spec.attachment;
+	str_set(&t->rec.container_id, at && at->container_id && strlen(at->container_id) == 64 ? at->container_id : id);
 	t->rec.created_at = clock_wall_ns();
 	str_set(&t->rec.boot_id, t->a->boot_id);
 }
@@ -1067,6 +1090,26 @@ static void take_facts(struct atask *t)
 	t->name = md_task_container_name(&t->rec.task);
 }
 
+/* A container that is started again has what it wrote and what it said before. */
+static void take_over(struct atask *t)
+{
+	static const char *const what[] = { "upper", "log", "log.1", "log.2", "log.3", "log.4" };
+	const struct md_attachment_spec *at = t->rec.task.spec.attachment;
+	struct atask *old = at && at->previous ? map_get(&t->a->tasks, at->previous) : NULL;
+	if (!old || old->replaced || old->sm.phase != TK_END || !streq(old->rec.container_id, t->rec.container_id))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
+		CLEAN_FREE char *from = xasprintf("%s/%s", old->dir, what[i]);
+		CLEAN_FREE char *to = xasprintf("%s/%s", t->dir, what[i]);
+		if (rename(from, to) && errno != ENOENT)
+			log_warn("a container starts without what it wrote before task=%s file=%s", t->rec.task.meta.id,
+			         what[i]);
+	}
+	t->rec.created_at = old->rec.created_at;
+	old->replaced = old->rec.removed = true;
+	save(old);
+}
+
 static void take_new(struct atask *t, const struct md_task *task, const struct agent_deps *deps)
 {
 	struct md_task_status keep = t->rec.task.status;
@@ -1084,6 +1127,7 @@ static void take_new(struct atask *t, const struct md_task *task, const struct a
 	buf_clear(&t->files);
 	take_deps(t, deps);
 	(void)mkdir(t->dir, 0700); /* save() says what is wrong */
+	take_over(t);
 	save(t);
 }
 
@@ -1412,6 +1456,7 @@ void agent_close(struct agent *a, void (*cb)(void *arg), void *arg)
 		uv_close((uv_handle_t *)&a->adopt_timer, on_adopt_closed);
 	while (a->execs.len)
 		agent_exec_drop(a->execs.data[0]);
+	agent_attaches_drop(a);
 	struct str_list ids = { 0 };
 	MAP_FOREACH(&a->tasks, e)
 		strs_add(&ids, e->key);
@@ -1479,7 +1524,8 @@ static void fill(const struct atask *t, struct agent_container *c)
 
 static bool shown(const struct atask *t, bool all)
 {
-	return t->rec.spawned && !t->rec.removed && !t->forget && (all || tk_running(&t->sm));
+	bool made = t->rec.spawned || (md_task_standalone(&t->rec.task) && t->rec.container_id);
+	return made && !t->rec.removed && !t->forget && (all || tk_running(&t->sm));
 }
 
 void agent_each_container(struct agent *a, bool all, bool (*fn)(void *arg, const struct agent_container *c), void *arg)
@@ -1598,6 +1644,53 @@ void agent_rm_container(struct agent *a, const char *id, bool force, agent_done_
 	t->rec.removed = true;
 	wait_end(t, cb, arg);
 	atask_event(t, &(struct tk_event){ .kind = TK_USER_STOP, .ms = 0 });
+}
+
+void agent_resize_container(struct agent *a, const char *id, uint16_t rows, uint16_t cols)
+{
+	struct atask *t = agent_task_of(a, id, NULL);
+	if (!t)
+		return;
+	t->rows = rows;
+	t->cols = cols;
+	if (t->sm.phase > TK_CREATE)
+		order(t, "resize %u %u\n", rows, cols);
+}
+
+bool agent_gone_exit(const struct agent *a, const char *id, int *code)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(a->gone); i++)
+		if (!strcmp(a->gone[i].id, id)) {
+			*code = a->gone[i].code;
+			return true;
+		}
+	return false;
+}
+
+bool agent_name_taken(struct agent *a, const char *name)
+{
+	MAP_FOREACH(&a->tasks, e) {
+		const struct atask *t = e->value;
+		if (shown(t, true) && streq(t->name, name))
+			return true;
+	}
+	return false;
+}
+
+int agent_rename_container(struct agent *a, const char *id, const char *name, struct mesh_err *err)
+{
+	struct mesh_err local = { 0 };
+	struct atask *t = agent_task_of(a, id, err ? err : &local);
+	if (!t)
+		return err ? err->code : local.code;
+	if (!md_task_standalone(&t->rec.task))
+		return mesh_fail(err, MESH_E_UNSUPPORTED, "the name of a service's container is its task's");
+	CLEAN_FREE char *old = xasprintf("/%s", t->name);
+	str_set(&t->rec.task.spec.attachment->name, name);
+	str_set(&t->name, name);
+	save(t);
+	agent_emit(t, "rename", "oldName", old);
+	return 0;
 }
 
 /* ---- what this machine is ---- */

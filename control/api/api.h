@@ -97,6 +97,11 @@ struct api_ops {
 	int (*check_published)(void *arg, const struct md_port *p, struct mesh_err *err);
 	/* Prometheus text for /metrics. */
 	void (*metrics)(void *arg, struct buf *out);
+	/*
+	 * A change to a container run by hand on this node (enum wire_run_op): asked of the manager, wherever it is.
+	 * NULL: none can be run here.
+	 */
+	void (*run)(void *arg, unsigned op, const struct md_task *t, api_done done, void *done_arg);
 	/* The key as a person has it ("SWMKEY-1-..."). May be NULL: not supported. */
 	void (*swarm_unlock)(void *arg, const char *key, api_done done, void *done_arg);
 };

@@ -302,7 +302,7 @@ static bool container_matches(struct listing *ls, const struct agent_container *
 	           filters_exact(f, "ancestor", image_of(c))) &&
 	          filters_exact(f, "health", c->health && *c->health ? c->health : "none") &&
 	          (!filters_get(f, "exited") || (exited && filters_exact(f, "exited", code))) &&
-	          filters_bool(f, "is-task", true);
+	          (!filters_get(f, "is-task") || filters_bool(f, "is-task", false) != md_task_standalone(c->task));
 	smap_clear(&labels);
 	return ok;
 }
@@ -382,10 +382,11 @@ static void write_host_config(struct jw *w, const struct md_task_spec *t)
 	jw_open(w, '{');
 	jw_kraw(w, "Binds", "null");
 	jw_kraw(w, "LogConfig", "{\"Type\":\"json-file\",\"Config\":{}}");
-	jw_kstr(w, "NetworkMode", "default");
+	const struct md_attachment_spec *at = t->attachment;
+	jw_kstr(w, "NetworkMode", at && at->no_network ? "none" : t->networks.n ? t->networks.v[0].target : "default");
 	jw_kraw(w, "PortBindings", "{}");
 	jw_kraw(w, "RestartPolicy", "{\"Name\":\"\",\"MaximumRetryCount\":0}");
-	jw_kbool(w, "AutoRemove", false);
+	jw_kbool(w, "AutoRemove", at && at->auto_remove);
 	jw_key(w, "CapAdd");
 	if (sp && sp->cap_add.n)
 		jw_strs(w, &sp->cap_add);
@@ -436,7 +437,7 @@ static void write_config(struct jw *w, const struct agent_container *c, const st
 	jw_kbool(w, "AttachStderr", false);
 	jw_kbool(w, "Tty", sp && sp->tty);
 	jw_kbool(w, "OpenStdin", sp && sp->open_stdin);
-	jw_kbool(w, "StdinOnce", false);
+	jw_kbool(w, "StdinOnce", c->task->spec.attachment && c->task->spec.attachment->stdin_once);
 	write_list_or_null(w, "Env", sp ? &sp->env : NULL);
 	write_list_or_null(w, "Cmd", argv);
 	jw_kstr(w, "Image", image_of(c));
@@ -537,7 +538,8 @@ struct looker {
 	char id[65];
 	bool (*look)(struct looker *l, const struct agent_container *c); /* c NULL: it is gone; false: done */
 	struct proc_stats before;
-	bool forever, removed, ended;
+	bool forever, removed;
+	char ended_task[MESH_ID_LEN + 1]; /* next-exit: the run that had ended already */
 };
 
 static void looker_free(struct looker *l)
@@ -639,11 +641,18 @@ void api_container_stats(struct req *r)
 static bool look_wait(struct looker *l, const struct agent_container *c)
 {
 	struct jw w = { 0 };
-	bool over = !c || (!l->removed && c->pid <= 0 && c->finished_at);
+	int code = 0;
+	/* A run that had ended before is not the exit that is waited for. */
+	bool old = c && *l->ended_task && streq(l->ended_task, c->task->meta.id);
+	bool over = !c || (!l->removed && !old && c->pid <= 0 && (c->finished_at || c->state > MD_TASK_RUNNING));
 	if (!over)
 		return true;
+	if (c)
+		code = c->exit_code;
+	else if (api_agent(l->api))
+		(void)agent_gone_exit(api_agent(l->api), l->id, &code);
 	jw_open(&w, '{');
-	jw_kint(&w, "StatusCode", c ? c->exit_code : 0);
+	jw_kint(&w, "StatusCode", code);
 	jw_close(&w, '}');
 	buf_put_u8(&w.b, '\n');
 	(void)stream_write(l->stream, w.b.data, w.b.len);
@@ -657,7 +666,10 @@ void api_container_wait(struct req *r)
 	if (!req_container(r, &c))
 		return;
 	struct looker *l = XNEW(struct looker);
-	*l = (struct looker){ .look = look_wait, .removed = streq(req_query(r, "condition"), "removed") };
+	const char *condition = req_query(r, "condition");
+	*l = (struct looker){ .look = look_wait, .removed = streq(condition, "removed") };
+	if (streq(condition, "next-exit") && c.pid <= 0 && c.state > MD_TASK_RUNNING)
+		mesh_id_set(l->ended_task, c.task->meta.id);
 	looker_start(r, l, &c, 50);
 }
 
@@ -717,24 +729,6 @@ void api_container_stop(struct req *r)
 	stop(r);
 }
 
-/* Its task fails and gets a successor: what a restart is for. */
-void api_container_restart(struct req *r)
-{
-	stop(r);
-}
-
-void api_container_start(struct req *r)
-{
-	struct agent_container c;
-	if (!req_container(r, &c))
-		return;
-	if (c.pid > 0)
-		req_reply_empty(r, 304);
-	else
-		req_error(r, 501, "container %.12s belongs to a task that has ended: its service starts another one",
-		          c.id);
-}
-
 void api_container_remove(struct req *r)
 {
 	struct agent_container c;
@@ -747,6 +741,8 @@ void api_container_remove(struct req *r)
 			"cannot remove container \"/%s\": container is running: stop the container before removing or "
 			"force remove",
 			c.name);
+	else if (md_task_standalone(c.task))
+		run_remove(r, &c);
 	else
 		agent_rm_container(api_agent(r->api), c.id, force, on_acted, req_ref(r));
 }
@@ -801,11 +797,6 @@ void api_container_prune(struct req *r)
 	if (api_agent(r->api))
 		agent_each_container(api_agent(r->api), true, take_ended, p);
 	prune_next(p, 0, NULL);
-}
-
-void api_container_create(struct req *r)
-{
-	req_error(r, 501, "standalone containers are not supported: declare a service (docker service create)");
 }
 
 void api_container_unsupported(struct req *r)

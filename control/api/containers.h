@@ -16,6 +16,9 @@ void view_container_summary(struct jw *w, struct api *a, const struct agent_cont
 /* com.docker.swarm.* beside the container's own labels. */
 void container_labels(const struct agent_container *c, struct str_map *out);
 
+/* run.c: a container run by hand, stopped or not, goes with its task. Answers. */
+void run_remove(struct req *r, const struct agent_container *c);
+
 /* volumes.c; usage: with UsageData, whose size nobody measures. */
 void view_volume(struct jw *w, const struct agent_volume *v, bool usage, bool in_use);
 

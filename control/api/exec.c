@@ -374,14 +374,24 @@ void api_exec_start(struct req *r)
 
 /* ---- attach ----------------------------------------------------------------------------------- */
 
-/* A container's output from now on, as its log gets it. Services have no standard input to give. */
+/* A container's own stdio from now on; with logs=1 its output as its log has it. */
 struct attach {
 	struct api *api;
 	struct log_request q;
 	char task[MESH_ID_LEN + 1];
 	struct hijack *hijack;
 	struct agent_log *log;
+	struct agent_attach *live;
+	struct buf early; /* output before the connection is open */
+	bool ended, tty;
+	uint8_t held; /* ctrl-p, waiting for ctrl-q */
 };
+
+static void attach_drop(struct attach *at)
+{
+	buf_fini(&at->early);
+	free(at);
+}
 
 static bool on_attach_line(void *arg, int stream, int64_t time_ns, const char *text, size_t n)
 {
@@ -412,6 +422,14 @@ static void on_attach_open(void *arg, struct hijack *h)
 	struct attach *at = arg;
 	struct agent *agent = api_agent(at->api);
 	at->hijack = h;
+	if (at->early.len)
+		hijack_write(h, at->early.data, at->early.len);
+	buf_fini(&at->early);
+	at->early = (struct buf){ 0 };
+	if (at->ended)
+		hijack_end(h);
+	if (at->live || at->ended)
+		return;
 	struct agent_log *log =
 		agent ? agent_log_open(agent, at->task, &at->q.opts, on_attach_line, on_attach_end, at) : NULL;
 	if (!log)
@@ -419,11 +437,26 @@ static void on_attach_open(void *arg, struct hijack *h)
 	at->log = log;
 }
 
+/* Ctrl-p ctrl-q leaves a terminal without ending what runs in it. */
+static bool leaves(struct attach *at, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n && at->tty; i++) {
+		if (at->held && p[i] == 0x11)
+			return true;
+		at->held = p[i] == 0x10;
+	}
+	return false;
+}
+
 static void on_attach_data(void *arg, const uint8_t *p, size_t n)
 {
-	(void)arg;
-	(void)p;
-	(void)n;
+	struct attach *at = arg;
+	if (!at->live)
+		return;
+	if (leaves(at, p, n))
+		hijack_end(at->hijack);
+	else
+		agent_attach_write(at->live, p, n);
 }
 
 static void on_attach_closed(void *arg)
@@ -431,16 +464,39 @@ static void on_attach_closed(void *arg)
 	struct attach *at = arg;
 	if (at->log)
 		agent_log_close(at->log);
-	free(at);
+	if (at->live)
+		agent_attach_close(at->live);
+	attach_drop(at);
+}
+
+static void on_live_data(void *arg, const uint8_t *p, size_t n)
+{
+	struct attach *at = arg;
+	if (!at->hijack)
+		buf_put(&at->early, p, n);
+	else if (hijack_queued(at->hijack) < OUTPUT_MAX)
+		hijack_write(at->hijack, p, n);
+}
+
+static void on_live_end(void *arg)
+{
+	struct attach *at = arg;
+	at->live = NULL;
+	at->ended = true;
+	if (at->hijack)
+		hijack_end(at->hijack);
 }
 
 void api_container_attach(struct req *r)
 {
 	static const struct hijack_ops ops = { on_attach_open, on_attach_data, on_attach_closed };
+	static const struct agent_attach_ops live = { on_live_data, on_live_end };
 	struct agent_container c;
+	struct mesh_err err = { 0 };
 	if (!req_container(r, &c))
 		return;
-	if (c.pid <= 0) {
+	bool logs = req_flag(r, "logs");
+	if (c.pid <= 0 && (logs || !md_task_standalone(c.task))) {
 		req_error(r, 409, "Container %s is not running", c.id);
 		return;
 	}
@@ -449,9 +505,19 @@ void api_container_attach(struct req *r)
 	at->q.opts = (struct agent_log_opts){ .out = req_flag(r, "stdout"),
 		                              .err = req_flag(r, "stderr"),
 		                              .follow = req_flag(r, "stream"),
-		                              .tail = req_flag(r, "logs") ? -1 : 0 };
-	at->q.tty = c.task->spec.container && c.task->spec.container->tty;
+		                              .tail = logs ? -1 : 0 };
+	at->tty = at->q.tty = c.task->spec.container && c.task->spec.container->tty;
 	mesh_id_set(at->task, c.task->meta.id);
-	if (!req_hijack(r, "application/vnd.docker.raw-stream", &ops, at))
-		free(at);
+	bool in = req_flag(r, "stdin") && c.task->spec.container && c.task->spec.container->open_stdin;
+	int rc = logs ? 0
+	              : agent_attach_open(api_agent(r->api), c.id, in, at->q.opts.out, at->q.opts.err, &live, at,
+	                                  &at->live, &err);
+	if (rc) {
+		req_fail(r, rc, &err);
+		attach_drop(at);
+	} else if (!req_hijack(r, "application/vnd.docker.raw-stream", &ops, at)) {
+		if (at->live)
+			agent_attach_close(at->live);
+		attach_drop(at);
+	}
 }

@@ -186,10 +186,10 @@ api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_
 	api_config_inspect, api_config_create, api_config_update, api_config_remove, api_container_list,
 	api_container_inspect, api_container_logs, api_container_top, api_container_stats, api_container_kill,
 	api_container_stop, api_container_start, api_container_restart, api_container_remove, api_container_wait,
-	api_container_create, api_container_attach, api_container_prune, api_container_unsupported, api_exec_create,
-	api_exec_start, api_exec_resize, api_exec_inspect, api_image_list, api_image_inspect, api_image_history,
-	api_image_create, api_image_load, api_image_tag, api_image_remove, api_image_prune, api_image_unsupported,
-	api_distribution_inspect, api_volume_list, api_volume_inspect, api_volume_create, api_volume_remove,
-	api_volume_prune;
+	api_container_create, api_container_rename, api_container_resize, api_container_attach, api_container_prune,
+	api_container_unsupported, api_exec_create, api_exec_start, api_exec_resize, api_exec_inspect, api_image_list,
+	api_image_inspect, api_image_history, api_image_create, api_image_load, api_image_tag, api_image_remove,
+	api_image_prune, api_image_unsupported, api_distribution_inspect, api_volume_list, api_volume_inspect,
+	api_volume_create, api_volume_remove, api_volume_prune;
 
 #endif

@@ -447,5 +447,7 @@ void api_network_prune(struct req *r)
 
 void api_network_connect(struct req *r)
 {
-	req_error(r, 501, "containers belong to services here: use docker service update --network-add / --network-rm");
+	req_error(r, 501,
+	          "the networks of a container are chosen when it is made: docker run --network, or for services "
+	          "docker service update --network-add / --network-rm");
 }

@@ -23,8 +23,9 @@ static bool name_matches(const struct filters *f, const struct md_task *t)
 
 static bool task_matches(const struct filters *f, const struct store *s, const struct md_task *t)
 {
-	return filters_prefix(f, "id", t->meta.id) && filters_exact(f, "service", t->service.s) &&
-	       filters_exact(f, "node", t->node.s) &&
+	/* Containers run by hand are their nodes' own: listed by docker ps there. */
+	return !md_task_standalone(t) && filters_prefix(f, "id", t->meta.id) &&
+	       filters_exact(f, "service", t->service.s) && filters_exact(f, "node", t->node.s) &&
 	       filters_exact(f, "desired-state", md_task_state_names.names[t->desired_state]) &&
 	       filters_labels(f, "label", &t->service_labels) && name_matches(f, t) &&
 	       filters_exact(f, "runtime", "container") && (!filters_bool(f, "_up-to-date", false) || up_to_date(s, t));

@@ -75,6 +75,22 @@ SCHEMA(wire_log_line_schema, wire_log_line, wire_log_line_fields);
 FIELDS(wire_end){ SF(1, I64, "code", code, 0), SF(2, STR, "text", text, 0) };
 SCHEMA(wire_end_schema, wire_end, wire_end_fields);
 #undef T
+#define T struct wire_run
+FIELDS(wire_run){
+	SF(1, U64, "number", number, 0),
+	SF(2, U32, "op", op, 0),
+	SF_OBJ(3, "task", task, &md_task_schema, 0),
+};
+SCHEMA(wire_run_schema, wire_run, wire_run_fields);
+#undef T
+#define T struct wire_ran
+FIELDS(wire_ran){
+	SF(1, U64, "number", number, 0),
+	SF(2, I64, "code", code, 0),
+	SF(3, STR, "text", text, 0),
+};
+SCHEMA(wire_ran_schema, wire_ran, wire_ran_fields);
+#undef T
 static const struct schema empty_schema = { .name = "empty", .size = 1 };
 
 const struct schema *wire_schema(enum wire_kind kind)
@@ -95,6 +111,10 @@ const struct schema *wire_schema(enum wire_kind kind)
 		return &wire_welcome_schema;
 	case WIRE_ASSIGN:
 		return &wire_assign_schema;
+	case WIRE_RUN:
+		return &wire_run_schema;
+	case WIRE_RAN:
+		return &wire_ran_schema;
 	}
 	return NULL;
 }

@@ -19,9 +19,11 @@ enum wire_kind {
 	WIRE_STATUS,    /* struct wire_status */
 	WIRE_ACK,       /* struct wire_ack */
 	WIRE_LEAVE,     /* empty: the node leaves the swarm */
+	WIRE_RUN,       /* struct wire_run: a standalone container of this node */
 	/* manager -> agent */
 	WIRE_WELCOME = 32, /* struct wire_welcome */
 	WIRE_ASSIGN,       /* struct wire_assign */
+	WIRE_RAN,          /* struct wire_ran */
 };
 
 struct wire_hello {
@@ -86,6 +88,23 @@ struct wire_end {
 	char *text;
 };
 
+/*
+ * What a node asks of the store for a container that was run on it. The manager answers each with a WIRE_RAN of
+ * the same number: CREATE once the task has its addresses and its node has been confirmed.
+ */
+enum wire_run_op { WIRE_RUN_CREATE, WIRE_RUN_START, WIRE_RUN_RENAME, WIRE_RUN_REMOVE, WIRE_RUN_MAX };
+struct wire_run {
+	uint64_t number;
+	uint32_t op;
+	struct md_task task; /* CREATE: whole; RENAME: id and name; else the id */
+};
+struct wire_ran {
+	uint64_t number;
+	int64_t code;
+	char *text;
+};
+
+extern const struct schema wire_run_schema, wire_ran_schema;
 extern const struct schema wire_hello_schema, wire_status_schema, wire_ack_schema, wire_welcome_schema,
 	wire_assign_schema, wire_task_schema, wire_call_schema, wire_log_line_schema, wire_end_schema;
 

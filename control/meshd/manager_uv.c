@@ -33,6 +33,7 @@ struct manager {
 	struct ca_server *ca;
 	struct map sessions; /* node id -> struct agent_session, those that said hello */
 	struct map streams;  /* logs_uv.c */
+	struct map runs;     /* runs.c: task id -> struct run_asked */
 	uint32_t next_stream;
 	size_t conns; /* open connections of agents */
 	uv_timer_t timer;
@@ -60,6 +61,11 @@ size_t manager_sessions(const struct manager *mgr)
 struct map *manager_streams(struct manager *mgr)
 {
 	return &mgr->streams;
+}
+
+struct map *manager_runs(struct manager *mgr)
+{
+	return &mgr->runs;
 }
 
 uv_loop_t *manager_loop(const struct manager *mgr)
@@ -173,6 +179,8 @@ static void on_store(void *arg, const struct store_event *ev)
 {
 	struct manager *mgr = arg;
 	const struct md_node *was = ev->old, *is = ev->new;
+	if (ev->object == STORE_TASK && ev->new)
+		runs_on_task(mgr, ev->new);
 	if (mgr->m->api)
 		api_on_store_event(mgr->m->api, ev);
 	if (ev->object != STORE_NODE || !was || !is || was->status.state == is->status.state)
@@ -480,10 +488,11 @@ static int on_session_message(struct agent_session *s, const uint8_t *p, size_t 
 		struct md_node_description description;
 		struct wire_status status;
 		struct wire_ack ack;
+		struct wire_run run;
 		char none;
 	} msg = { 0 };
 	struct manager *mgr = s->mgr;
-	if (!n || p[0] > WIRE_LEAVE || !wire_schema(p[0]) || (p[0] == WIRE_HELLO) == s->hello)
+	if (!n || p[0] > WIRE_RUN || !wire_schema(p[0]) || (p[0] == WIRE_HELLO) == s->hello)
 		return MESH_E_PROTOCOL;
 	if (!mgr->disp)
 		return MESH_E_NO_LEADER;
@@ -506,6 +515,9 @@ static int on_session_message(struct agent_session *s, const uint8_t *p, size_t 
 			break;
 		case WIRE_LEAVE:
 			disp_leave(mgr->disp, s->node.s, now);
+			break;
+		case WIRE_RUN:
+			runs_request(mgr, s->node.s, &msg.run);
 			break;
 		default:
 			break;
@@ -559,6 +571,7 @@ static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err 
 	if (s->hello) {
 		map_del(&mgr->sessions, s->node.s);
 		logs_node_gone(mgr, s->node.s);
+		runs_node_gone(mgr, s->node.s);
 		/* A peer that closes or resets is a machine that lives; silence is not. */
 		bool alive = !err || err->code != -ETIMEDOUT;
 		if (mgr->disp) {
@@ -643,6 +656,8 @@ static void on_timer_closed(uv_handle_t *h)
 	store_free(mgr->store);
 	map_fini(&mgr->sessions);
 	map_fini(&mgr->streams);
+	runs_node_gone(mgr, NULL);
+	map_fini(&mgr->runs);
 	free(mgr);
 	if (cb)
 		cb(arg);

@@ -12,6 +12,7 @@
 #include "control/api/api.h"
 #include "control/ca/ca.h"
 #include "control/meshd/options.h"
+#include "control/dispatcher/wire.h"
 #include "control/meshd/state.h"
 
 struct manager;
@@ -76,6 +77,18 @@ void session_applied(struct session *s, uint64_t version);
 /* Something about this machine changed. */
 void session_describe(struct session *s);
 bool session_welcomed(const struct session *s);
+/* Asks the manager (enum wire_run_op); MESH_E_NO_LEADER at once when there is none. */
+void session_run(struct session *s, unsigned op, const struct md_task *t, api_done done, void *arg);
+
+/* ---- runs.c: the manager's side of it ---- */
+struct run_asked;
+/* A node's request, whose task is taken; answers it now or later. */
+void runs_request(struct manager *mgr, const char *node, struct wire_run *run);
+/* A task changed: is somebody waiting for its place? */
+void runs_on_task(struct manager *mgr, const struct md_task *t);
+/* NULL: the manager role ends. */
+void runs_node_gone(struct manager *mgr, const char *node);
+struct map *manager_runs(struct manager *mgr);
 
 /* ---- network_uv.c: the data plane on this loop ---- */
 struct network *network_new(struct meshd *m);

@@ -115,6 +115,19 @@ static int op_check_published(void *arg, const struct md_port *p, struct mesh_er
 	return 0;
 }
 
+static void op_run(void *arg, unsigned op, const struct md_task *t, api_done done, void *done_arg)
+{
+	struct meshd *m = arg;
+	struct mesh_err err = { 0 };
+	if (m->session) {
+		session_run(m->session, op, t, done, done_arg);
+		return;
+	}
+	(void)mesh_fail(&err, MESH_E_NOT_MANAGER,
+	                "containers run on nodes of a swarm: this node is in none (swarm init, or swarm join)");
+	done(done_arg, err.code, NULL, &err);
+}
+
 static void op_metrics(void *arg, struct buf *out)
 {
 	struct meshd *m = arg;
@@ -150,4 +163,5 @@ const struct api_ops meshd_api_ops = {
 	.logs_close = logs_close,
 	.check_published = op_check_published,
 	.metrics = op_metrics,
+	.run = op_run,
 };

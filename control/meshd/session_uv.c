@@ -13,14 +13,22 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 2000
 
+struct asked { /* of the manager, about a container run by hand */
+	uint64_t number;
+	api_done done;
+	void *arg;
+};
+
 struct session {
 	struct meshd *m;
 	struct net_conn *conn;
 	struct logserve *logs; /* calls of this connection */
 	bool welcomed, ever_welcomed, closing;
 	unsigned attempt;
-	struct map statuses;        /* task id -> struct md_task_status, as last said by the agent */
-	struct wire_assign pending; /* parts received so far */
+	struct map statuses;           /* task id -> struct md_task_status, as last said by the agent */
+	struct wire_assign pending;    /* parts received so far */
+	struct VEC(struct asked) runs; /* not answered yet */
+	uint64_t run_number;
 	struct md_node_description *described;
 	uv_timer_t retry, beat;
 	int handles;
@@ -171,18 +179,63 @@ static int on_assign(struct session *s, struct wire_assign *part)
 	return 0;
 }
 
+/* ---- containers run by hand ---- */
+
+static void answered(struct session *s, size_t i, int code, const char *text)
+{
+	struct asked a = s->runs.data[i];
+	struct mesh_err err = { 0 };
+	vec_remove(&s->runs, i);
+	if (code)
+		(void)mesh_fail(&err, code, "%s", text && *text ? text : mesh_code_text(code));
+	a.done(a.arg, code, NULL, &err);
+}
+
+static void on_ran(struct session *s, const struct wire_ran *r)
+{
+	for (size_t i = 0; i < s->runs.len; i++)
+		if (s->runs.data[i].number == r->number) {
+			answered(s, i, r->code > 0 || r->code < INT32_MIN ? MESH_E_PROTOCOL : (int)r->code, r->text);
+			return;
+		}
+}
+
+static void fail_runs(struct session *s)
+{
+	while (s->runs.len)
+		answered(s, 0, MESH_E_CLOSED, "lost the manager of the swarm; see what became of the container");
+}
+
+void session_run(struct session *s, unsigned op, const struct md_task *t, api_done done, void *arg)
+{
+	struct wire_run run = { .number = ++s->run_number, .op = op, .task = *t };
+	struct asked a = { run.number, done, arg };
+	struct mesh_err err = { 0 };
+	if (!s->welcomed) {
+		(void)mesh_fail(&err, MESH_E_NO_LEADER, "no manager of the swarm can be reached from this node");
+		done(arg, err.code, NULL, &err);
+		return;
+	}
+	vec_push(&s->runs, a);
+	send_message(s, WIRE_RUN, &wire_run_schema, &run);
+}
+
 static int on_message(struct session *s, const uint8_t *p, size_t n)
 {
 	union {
 		struct wire_welcome welcome;
 		struct wire_assign assign;
+		struct wire_ran ran;
 	} msg = { 0 };
-	if (!n || (p[0] != WIRE_WELCOME && p[0] != WIRE_ASSIGN) || (p[0] == WIRE_ASSIGN && !s->welcomed))
+	if (!n || (p[0] != WIRE_WELCOME && p[0] != WIRE_ASSIGN && p[0] != WIRE_RAN) ||
+	    (p[0] != WIRE_WELCOME && !s->welcomed))
 		return MESH_E_PROTOCOL;
 	const struct schema *schema = wire_schema(p[0]);
 	int rc = sch_decode(schema, &msg, p + 1, n - 1);
 	if (!rc && p[0] == WIRE_WELCOME)
 		on_welcome(s, &msg.welcome);
+	else if (!rc && p[0] == WIRE_RAN)
+		on_ran(s, &msg.ran);
 	else if (!rc)
 		rc = on_assign(s, &msg.assign);
 	sch_clear(schema, &msg);
@@ -272,6 +325,7 @@ static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err 
 	s->conn = NULL;
 	uv_timer_stop(&s->beat);
 	sch_clear(&wire_assign_schema, &s->pending);
+	fail_runs(s);
 	if (s->closing) {
 		session_gone(s);
 		return;
@@ -346,6 +400,8 @@ static void session_gone(struct session *s)
 	MAP_FOREACH(&s->statuses, e)
 		sch_free(&md_task_status_schema, e->value);
 	map_fini(&s->statuses);
+	fail_runs(s);
+	vec_fini(&s->runs);
 	sch_clear(&wire_assign_schema, &s->pending);
 	sch_free(&md_node_description_schema, s->described);
 	free(s);

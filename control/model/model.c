@@ -419,7 +419,11 @@ FIELDS(md_network_config){
 DONE(md_network_config);
 #undef T
 #define T struct md_attachment_spec
-FIELDS(md_attachment_spec){ SF(1, STR, "ContainerID", container_id, 0) };
+FIELDS(md_attachment_spec){
+	SF(1, STR, "ContainerID", container_id, 0),           SF(2, STR, "Name", name, SCH_INTERNAL),
+	SF(3, BOOL, "AutoRemove", auto_remove, SCH_INTERNAL), SF(4, BOOL, "StdinOnce", stdin_once, SCH_INTERNAL),
+	SF(5, BOOL, "NoNetwork", no_network, SCH_INTERNAL),   SF(6, STR, "Previous", previous, SCH_INTERNAL),
+};
 LOCAL_SCHEMA(md_attachment_spec);
 #undef T
 #define T struct md_task_spec
@@ -747,6 +751,8 @@ bool md_endpoint_has_ingress(const struct md_endpoint_spec *e)
 char *md_task_container_name(const struct md_task *t)
 {
 	const char *service = t->service_name ? t->service_name : t->service.s;
+	if (md_task_standalone(t) && t->spec.attachment->name)
+		return xstrdup(t->spec.attachment->name);
 	if (t->slot)
 		return xasprintf("%s.%llu.%s", service, (unsigned long long)t->slot, t->meta.id);
 	return xasprintf("%s.%s.%s", service, t->node.s, t->meta.id);

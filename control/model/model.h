@@ -328,8 +328,14 @@ struct md_network_config { /* how a service or task attaches to a network */
 	struct str_list aliases;
 	struct str_map driver_opts;
 };
-struct md_attachment_spec { /* a standalone container on an attachable network */
+/* A standalone container (docker run): a task without a service, on the node that was asked for it. */
+struct md_attachment_spec {
 	char *container_id;
+	char *name;       /* internal, unique on its node; shown as the container's name */
+	bool auto_remove; /* internal: the task is deleted when it has ended */
+	bool stdin_once;  /* internal: its input ends with that of the first client */
+	bool no_network;  /* internal: nothing but loopback */
+	char *previous;   /* internal: the task of the same container's last run, whose files it takes over */
 };
 struct md_task_spec {
 	struct md_container_spec *container;
@@ -563,6 +569,11 @@ static inline bool md_task_ended(const struct md_task *t)
 static inline bool md_task_wanted(const struct md_task *t)
 {
 	return t->desired_state <= MD_TASK_RUNNING && !md_task_ended(t);
+}
+/* A container somebody ran by hand. */
+static inline bool md_task_standalone(const struct md_task *t)
+{
+	return ID_EMPTY(t->service) && t->spec.attachment != NULL;
 }
 /* "web.1.<task id>" or "web.<node id>.<task id>" for global ones; caller frees. The engine's name. */
 char *md_task_container_name(const struct md_task *t);

@@ -125,6 +125,8 @@ static void on_task(struct brain *b, const struct md_task *old, const struct md_
 		del_task(b, any->meta.id);
 	if (t && failed(t) && (!old || !failed(old)) && !ID_EMPTY(t->node))
 		sched_failed(b->sched, t->service.s, t->node.s, t->status.timestamp);
+	if (t && md_task_standalone(t) && md_task_ended(t) && t->spec.attachment->auto_remove)
+		set_add(&b->loose, t->meta.id);
 	/* Something got free on a node or a network. */
 	if (old && !md_task_ended(old) && (!t || md_task_ended(t) || md_task_wanted(old) != md_task_wanted(t)))
 		b->retry_waiting = true;
@@ -182,8 +184,12 @@ static void on_node(struct brain *b, const char *id, const struct md_node *old, 
 	}
 	b->retry_waiting = b->retry_waiting || node_usable(n);
 	struct store_list tasks = store_tasks_of_node(b->s, id);
-	for (size_t i = 0; i < tasks.n; i++)
-		brain_dirty(b, ((const struct md_task *)tasks.v[i])->service.s);
+	for (size_t i = 0; i < tasks.n; i++) {
+		const struct md_task *t = tasks.v[i];
+		brain_dirty(b, t->service.s);
+		if (!n && md_task_standalone(t))
+			set_add(&b->loose, t->meta.id);
+	}
 	MAP_FOREACH(&b->services, e)
 		if (((struct bservice *)e->value)->global)
 			brain_dirty(b, e->key);
@@ -281,6 +287,7 @@ void brain_free(struct brain *b)
 	map_fini(&b->nets);
 	map_fini(&b->fresh);
 	map_fini(&b->waiting);
+	map_fini(&b->loose);
 	map_fini(&b->unallocated);
 	vec_fini(&b->alarms);
 	vec_fini(&b->touched);
@@ -292,7 +299,8 @@ void brain_free(struct brain *b)
 
 bool brain_pending(const struct brain *b)
 {
-	return b->dirty.count || b->nets.count || b->fresh.count || (b->retry_waiting && b->waiting.count);
+	return b->dirty.count || b->nets.count || b->fresh.count || b->loose.count ||
+	       (b->retry_waiting && b->waiting.count);
 }
 
 /* ---- writing ---- */
@@ -421,6 +429,7 @@ int64_t brain_step(struct brain *b, struct store_tx *tx)
 	map_fini(&b->touched_ids);
 	look_at_networks(b);
 	look_at_services(b);
+	brain_standalone(b);
 	brain_place(b);
 	b->tx = NULL;
 	return b->alarms.len ? b->alarms.data[0].at : NEVER;
@@ -436,6 +445,8 @@ static void put_back(struct brain *b, const struct btouch *t)
 		else
 			del_task(b, t->id);
 		brain_dirty(b, t->service);
+		if (!t->service[0])
+			set_add(&b->loose, t->id);
 		break;
 	case STORE_SERVICE:
 		if (o)

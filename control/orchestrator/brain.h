@@ -39,6 +39,14 @@ int brain_check_constraints(const struct str_list *constraints, struct mesh_err 
 /* The rollback of a service: previous spec becomes spec. MESH_E_INVALID without one. */
 int brain_rollback(struct md_service *service, struct mesh_err *err) MESH_MUST_CHECK;
 /*
+ * What a node asks for a container that was run on it (the numbers are enum wire_run_op's): a task without a
+ * service that stays on that node. want: CREATE the whole task (desired READY or RUNNING; networks by name), RENAME
+ * its id and name, else its id. MESH_E_FORBIDDEN: a network that is not attachable, a task of somebody else.
+ */
+enum brain_run_op { BRAIN_RUN_CREATE, BRAIN_RUN_START, BRAIN_RUN_RENAME, BRAIN_RUN_REMOVE };
+int brain_run(struct store_tx *tx, enum brain_run_op op, const char *node, const struct md_task *want,
+              struct mesh_err *err) MESH_MUST_CHECK;
+/*
  * A new cluster's objects: the cluster (defaults filled, ids from rng), its first node and the ingress network.
  */
 void brain_bootstrap(struct store_tx *tx, const struct md_cluster *cluster, const struct md_node *first,

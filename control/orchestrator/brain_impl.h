@@ -70,6 +70,7 @@ struct brain {
 	struct map nets;     /* networks to look at */
 	struct map fresh;    /* tasks to place now */
 	struct map waiting;  /* tasks nothing could be done for; tried again when something got free */
+	struct map loose;    /* standalone tasks that may have to be deleted */
 	bool retry_waiting;
 	struct map unallocated;            /* services with an alloc_error */
 	struct VEC(struct balarm) alarms;  /* a heap, earliest first; checked against bservice.wake */
@@ -101,6 +102,9 @@ bool brain_task_current(const struct brain *b, const struct md_service *svc, con
 
 /* ---- reconcile.c ---- */
 void brain_reconcile(struct brain *b, const char *service);
+
+/* ---- standalone.c ---- */
+void brain_standalone(struct brain *b);
 
 /* ---- place.c ---- */
 void brain_place(struct brain *b);

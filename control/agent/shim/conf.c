@@ -13,11 +13,13 @@ static void set(struct conf *c, const char *key, const char *value)
 		const char **text;
 		bool *flag;
 	} keys[] = {
-		{ "dir", &c->dir, NULL },   { "id", &c->id, NULL },       { "runtime", &c->runtime, NULL },
-		{ "root", &c->root, NULL }, { "lower", &c->lower, NULL }, { "mask", &c->mask, NULL },
-		{ "oom", &c->oom, NULL },   { "kill", &c->kill, NULL },   { "netns", NULL, &c->netns },
-		{ "dns", NULL, &c->dns },   { "tty", NULL, &c->tty },     { "stdin", NULL, &c->stdin_open },
-		{ "log", NULL, &c->log },
+		{ "dir", &c->dir, NULL },         { "id", &c->id, NULL },
+		{ "runtime", &c->runtime, NULL }, { "root", &c->root, NULL },
+		{ "lower", &c->lower, NULL },     { "mask", &c->mask, NULL },
+		{ "oom", &c->oom, NULL },         { "kill", &c->kill, NULL },
+		{ "netns", NULL, &c->netns },     { "dns", NULL, &c->dns },
+		{ "tty", NULL, &c->tty },         { "stdin", NULL, &c->stdin_open },
+		{ "log", NULL, &c->log },         { "stdin_once", NULL, &c->stdin_once },
 	};
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		if (strcmp(key, keys[i].key))

@@ -32,9 +32,9 @@ static struct {
 	int conn[N_CONN];
 	char in[N_CONN][128];
 	size_t in_len[N_CONN];
-	int out[2];       /* read ends of stdout, stderr; the pty's master is out[0] */
-	int child_out[2]; /* write ends until create */
-	int child_in;
+	int out[2];          /* read ends of stdout, stderr; the pty's master is out[0] */
+	int child_out[2];    /* write ends until create */
+	int child_in, in_fd; /* its input: the reading end until create, the writing end */
 	int exit_code;
 	int64_t start_ns, end_ns;
 	char last[SHIM_LINE_MAX + 64]; /* newest line said */
@@ -245,10 +245,11 @@ static int stdio_open(void)
 		g.child_out[i] = p[1];
 	}
 	g.child_in = null_fd();
-	/* Open stdin: a pipe whose other end stays here, so that the task never sees the end of it. */
+	/* Open stdin: a pipe whose other end stays here, so that the task sees no end of it that nobody gave. */
 	if (g.c.stdin_open && !g.c.tty && !pipe2(p, O_CLOEXEC)) {
 		close(g.child_in);
 		g.child_in = p[0];
+		g.in_fd = p[1];
 	}
 	return g.child_in < 0 ? -1 : 0;
 }
@@ -297,7 +298,9 @@ static void create(void)
 		g.out[0] = g.tty_fd = console_take(console);
 		if (g.tty_fd >= 0)
 			fcntl(g.tty_fd, F_SETFL, O_NONBLOCK);
+		g.in_fd = g.c.stdin_open && g.tty_fd >= 0 ? fcntl(g.tty_fd, F_DUPFD_CLOEXEC, 3) : -1;
 	}
+	attach_input(g.in_fd, g.c.stdin_once && !g.c.tty);
 	g.phase = CREATED;
 	snprintf(why, sizeof(why), "created %d", g.pid);
 	say(why);
@@ -392,6 +395,7 @@ static bool pump(int stream)
 		}
 		if (g.c.log)
 			logw_put(&logw, stream, chunk, (size_t)n, now_ns());
+		attach_put(stream, chunk, (size_t)n);
 	}
 	if (g.c.log)
 		logw_flush(&logw);
@@ -415,13 +419,15 @@ static void reap(void)
 
 static void wait_events(int timeout_ms)
 {
-	struct pollfd f[4 + N_CONN] = { { g.sig_fd, POLLIN, 0 }, { g.listen_fd, POLLIN, 0 } };
+	struct pollfd f[4 + N_CONN + 2 + N_ATTACH] = { { g.sig_fd, POLLIN, 0 }, { g.listen_fd, POLLIN, 0 } };
 	for (int i = 0; i < 2; i++)
 		f[2 + i] = (struct pollfd){ g.out[i], POLLIN, 0 };
 	for (int i = 0; i < N_CONN; i++)
 		f[4 + i] = (struct pollfd){ g.conn[i], POLLIN, 0 };
-	if (poll(f, 4 + N_CONN, timeout_ms) < 0)
+	int clients = attach_poll(f + 4 + N_CONN);
+	if (poll(f, (nfds_t)(4 + N_CONN + clients), timeout_ms) < 0)
 		return;
+	attach_polled(f + 4 + N_CONN); /* before orders: who attached before "go" sees all of it */
 	for (int i = 0; i < 2; i++)
 		if (f[2 + i].revents && g.out[i] >= 0)
 			pump(i);
@@ -454,7 +460,7 @@ static void begin(void)
 {
 	char why[SHIM_LINE_MAX];
 	sigset_t chld;
-	g.listen_fd = g.sig_fd = g.tty_fd = g.out[0] = g.out[1] = -1;
+	g.listen_fd = g.sig_fd = g.tty_fd = g.in_fd = g.out[0] = g.out[1] = -1;
 	for (int i = 0; i < N_CONN; i++)
 		g.conn[i] = -1;
 	g.conn[0] = SHIM_SOCK_FD;
@@ -475,7 +481,7 @@ static void begin(void)
 	g.sig_fd = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	prctl(PR_SET_NAME, "mesh-shim");
-	if (g.sig_fd < 0 || sock_open())
+	if (g.sig_fd < 0 || sock_open() || attach_open(g.c.tty))
 		give_up("control socket");
 	if (setup_all(&g.c, why))
 		give_up(why);
@@ -495,6 +501,7 @@ int main(int argc, char **argv)
 	while (g.phase != EXITED)
 		wait_events(-1);
 	drain();
+	attach_close();
 	write_exit("");
 	runtime_delete();
 	return 0;

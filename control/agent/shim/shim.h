@@ -7,6 +7,9 @@
  * Talk:    lines. Shim: "created PID", "running PID NS", "exit CODE OOM START_NS END_NS TEXT". meshd: "go", "sig N",
  *          "abort", "resize ROWS COLS". A meshd that starts later connects to TASK/sock and is told the
  *          newest line first. Nobody listening is no error: TASK/exit says the same as the last line.
+ * Attach:  who connects to TASK/attach says one byte (1 input, 2 stdout, 4 stderr), then gets the output as docker
+ *          frames it (a terminal's as it is) from now to the end, and gives input. One who does not read for
+ *          ATTACH_PATIENCE seconds is let go.
  * Exit:    TASK/exit is written (temporary file, fsync, rename) before "exit" is said; TASK/lock is held until
  *          the runtime's state is deleted and the shim ends.
  */
@@ -33,7 +36,7 @@ struct conf {
 	const char *mask;    /* file to cover with an empty one while the runtime looks, "" = none */
 	const char *oom;     /* file with the line "oom_kill N" */
 	const char *kill;    /* cgroup.kill of the task, "" = none */
-	bool netns, dns, tty, stdin_open, log;
+	bool netns, dns, tty, stdin_open, stdin_once, log;
 	long log_max;
 	int log_files;
 	const uint8_t *files; /* rest of the configuration: struct shim_file and bytes, for a tmpfs */
@@ -72,6 +75,21 @@ void logw_put(struct logw *w, int stream, const char *p, size_t n, int64_t now_n
 void logw_flush(struct logw *w);
 /* What stands without a newline goes out too. */
 void logw_end(struct logw *w, int64_t now_ns);
+
+/* ---- attach.c: clients of the container's stdio ---- */
+#define N_ATTACH 8
+#define ATTACH_PATIENCE 10
+struct pollfd;
+/* In the working directory. in: the writing end of its input or the terminal, -1 for none; owned from here. */
+int attach_open(bool tty);
+void attach_input(int in, bool once);
+/* Fills at most 2 + N_ATTACH entries; attach_polled gets them back in the same order. */
+int attach_poll(struct pollfd *f);
+void attach_polled(const struct pollfd *f);
+/* stream 0 stdout, 1 stderr. Blocks while a client does not read. */
+void attach_put(int stream, const char *p, size_t n);
+/* The end of all output. */
+void attach_close(void);
 
 /* ---- init.c: PID 1 of a container that asked for one ---- */
 int init_main(char **argv);
