@@ -6,13 +6,15 @@
  * Layout: ABI_LAYOUT names the directory maps are pinned in. A change of any struct here raises it: a new
  *         meshd then starts with empty maps of its own instead of misreading old ones.
  * IPv6:   addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. The IPv4 path is what is implemented.
+ *         What is kept per flow is IPv4 only and small: with key and header an entry is one cache line, its value
+ *         another. IPv6 flows belong into tables of their own.
  */
 #ifndef BPF_ABI_H
 #define BPF_ABI_H
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 1
+#define ABI_LAYOUT 2
 
 struct abi_addr {
 	__be32 w[4];
@@ -194,31 +196,31 @@ struct abi_subnet_key {
  *   (client, VIP) -> backend in .dst, and (client, backend) -> VIP in .dst.
  */
 struct abi_flow_key {
-	struct abi_addr task, peer;
+	__be32 task, peer;
 	__be16 tport, pport;
 	__u8 proto;
 	__u8 pad[3];
 };
-_Static_assert(sizeof(struct abi_flow_key) == 40, "flow key");
+_Static_assert(sizeof(struct abi_flow_key) == 16, "flow key");
 
 enum abi_flow_state { FLOW_SYN, FLOW_OPEN, FLOW_CLOSED };
 enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4 };
 struct abi_flow {
-	struct abi_addr dst;    /* what the client dialled */
-	struct abi_addr client; /* who the client is: differs from key.peer for loopback and local tasks */
-	struct abi_addr node;   /* ingress node, all zero = this one */
+	__be32 dst;    /* what the client dialled */
+	__be32 client; /* who the client is: differs from key.peer for loopback and local tasks */
+	__be32 node;   /* ingress node, 0 = this one */
 	__be16 dport, cport;
 	__u32 backend;
 	__u32 task;
-	__u8 state, flags;
-	__u8 pad[2];
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE: last change of state, for UDP last packet */
+	__u8 state, flags;
+	__u8 pad[30];
 };
-_Static_assert(sizeof(struct abi_flow) == 72, "flow");
+_Static_assert(sizeof(struct abi_flow) == 64, "the kernel's 48 bytes and the key before it: two whole cache lines");
 
 /* "choices": LRU_HASH, at the ingress: who serves a flow begun while the set was changing. */
 struct abi_choice_key {
-	struct abi_addr client, dst;
+	__be32 client, dst;
 	__be16 cport, dport;
 	__u8 proto;
 	__u8 pad[3];

@@ -112,8 +112,8 @@ static __always_inline int to_peer(struct __sk_buff *skb, struct packet *p, cons
 static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip *vip)
 {
 	struct abi_flow_key k = {
-		.task = addr4(p->saddr),
-		.peer = addr4(p->daddr),
+		.task = p->saddr,
+		.peer = p->daddr,
 		.tport = p->sport,
 		.pport = p->dport,
 		.proto = p->proto,
@@ -127,7 +127,7 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 	if (f && !(p->proto == IPPROTO_TCP && is_new(p))) {
 		b = backend_of(f->backend);
 		if (b && b->uid == f->task && takes_old(b))
-			return f->dst.w[3];
+			return f->dst;
 	}
 	s = service_of(vip->service);
 	if (!s)
@@ -143,13 +143,13 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 	}
 	if (!b || b->ip.w[3] == p->saddr)
 		return 0;
-	v.dst = b->ip;
+	v.dst = b->ip.w[3];
 	v.backend = i;
 	v.task = b->uid;
 	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
 		return 0;
 	v.dst = k.peer;
-	k.peer = b->ip;
+	k.peer = b->ip.w[3];
 	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
 		return 0;
 	return b->ip.w[3];

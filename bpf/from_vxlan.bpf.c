@@ -27,7 +27,7 @@ static __always_inline bool is_node(__be32 a)
 }
 
 /* A published port that another node took in: the destination MAC names the task. */
-static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p, __u32 vni)
+static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p, __be32 node, __u32 vni)
 {
 	struct origin o = { .mac_flags = p->smac[1] & (MAC_HOP | MAC_MASQ) };
 	struct abi_port *port;
@@ -37,7 +37,8 @@ static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p,
 
 	__builtin_memcpy(&o.node, p->smac + 2, 4);
 	__builtin_memcpy(&t.ip, p->dmac + 2, 4);
-	if (!is_node(o.node))
+	/* Mostly the sender itself, which was asked about before. */
+	if (o.node != node && !is_node(o.node))
 		return drop(DROP_UNKNOWN_NODE);
 	if (o.node == config.self.w[3])
 		o.node = 0;
@@ -105,7 +106,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 		if (p.dmac[0] == reply_mac[0] && p.dmac[1] == reply_mac[1])
 			return from_answer(skb, &p);
 		if ((p.smac[1] & ~(MAC_HOP | MAC_MASQ)) == MAC_MARK)
-			return from_ingress(skb, &p, vni);
+			return from_ingress(skb, &p, node, vni);
 	}
 	if (is_multicast(p.daddr))
 		return drop(DROP_MULTICAST);

@@ -124,7 +124,7 @@ SUBPROG int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct e
 	}
 	if (!f || !x->t.ifindex)
 		return drop(DROP_ICMP);
-	struct rewrite n = { .saddr = k.peer.w[3], .daddr = x->t.ip, .sport = k.pport, .dport = x->port };
+	struct rewrite n = { .saddr = k.peer, .daddr = x->t.ip, .sport = k.pport, .dport = x->port };
 	r.daddr = x->t.ip;
 	if (rewrite(skb, p, &r) || rewrite_quote(skb, p, &x->c, &n))
 		return drop(DROP_NAT);
@@ -178,10 +178,10 @@ SUBPROG int icmp_answer(struct __sk_buff *skb)
 	f = flow_of_answer(&c, c.saddr);
 	if (!f || f->task != i->task)
 		return -1;
-	node = f->flags & FLOW_DIRECT ? 0 : f->node.w[3];
+	node = f->flags & FLOW_DIRECT ? 0 : f->node;
 	r = rewrite_of(&p);
-	n.saddr = r.saddr = f->dst.w[3];
-	n.daddr = r.daddr = f->client.w[3];
+	n.saddr = r.saddr = f->dst;
+	n.daddr = r.daddr = f->client;
 	n.sport = f->dport;
 	n.dport = f->cport;
 	r.hops = p.ttl > 1;

@@ -100,7 +100,7 @@ static __always_inline __be16 other_port(const struct packet *p, __u32 i)
 
 static __always_inline bool same_flow(const struct abi_flow *f, const struct packet *p)
 {
-	return f->dst.w[3] == p->daddr && f->dport == p->dport && f->client.w[3] == p->saddr && f->cport == p->sport;
+	return f->dst == p->daddr && f->dport == p->dport && f->client == p->saddr && f->cport == p->sport;
 }
 
 /*
@@ -165,8 +165,9 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 {
 	struct abi_endpoint *ep;
 	struct abi_flow f = {
-		.dst = addr4(p->daddr),
-		.client = addr4(p->saddr),
+		.dst = p->daddr,
+		.client = p->saddr,
+		.node = o->node,
 		.dport = p->dport,
 		.cport = p->sport,
 		.backend = t->backend,
@@ -179,8 +180,6 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 		return -1;
 	if (k->pport != p->sport)
 		event(OTHER_PORT);
-	if (o->node)
-		f.node = addr4(o->node);
 	if ((service_flags & SERVICE_DIRECT) && !(o->mac_flags & MAC_MASQ))
 		f.flags = FLOW_DIRECT;
 	if (!f.task) {
@@ -216,8 +215,8 @@ static __always_inline void key_of_target(struct abi_flow_key *k, const struct p
 	if (o->mac_flags & MAC_MASQ)
 		peer = o->node ? o->node : config.self.w[3];
 	__builtin_memset(k, 0, sizeof(*k));
-	k->task = addr4(t->ip);
-	k->peer = addr4(peer);
+	k->task = t->ip;
+	k->peer = peer;
 	k->tport = port;
 	k->proto = p->proto;
 }
@@ -226,9 +225,7 @@ static __always_inline void key_of_target(struct abi_flow_key *k, const struct p
 static __always_inline int serve(struct __sk_buff *skb, const struct packet *p, const struct target *t,
                                  const struct origin *o, const struct abi_flow_key *k, bool begins)
 {
-	struct rewrite r = {
-		.saddr = k->peer.w[3], .daddr = t->ip, .sport = k->pport, .dport = k->tport, .hops = o->hops
-	};
+	struct rewrite r = { .saddr = k->peer, .daddr = t->ip, .sport = k->pport, .dport = k->tport, .hops = o->hops };
 
 	if (!t->ifindex)
 		return drop(DROP_NOT_LOCAL);
@@ -273,8 +270,8 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 	begins = !f || (f->state == FLOW_CLOSED && is_new(p));
 	if (f) {
 		flow_state(f, p, false);
-		if (f->node.w[3] != o->node)
-			f->node = o->node ? addr4(o->node) : (struct abi_addr){};
+		if (f->node != o->node)
+			f->node = o->node;
 	} else if (flow_begin(&k, p, t, o, s ? s->flags : 0)) {
 		return drop(DROP_FLOW_FULL);
 	}
@@ -382,8 +379,8 @@ static __always_inline int to_client(struct __sk_buff *skb, __be32 saddr, __be32
 static __always_inline struct abi_flow *flow_of_answer(const struct packet *p, __be32 task)
 {
 	struct abi_flow_key k = {
-		.task = addr4(task),
-		.peer = addr4(p->daddr),
+		.task = task,
+		.peer = p->daddr,
 		.tport = p->sport,
 		.pport = p->dport,
 		.proto = p->proto,
@@ -405,10 +402,10 @@ static __always_inline int send_answer(struct __sk_buff *skb, __be32 saddr, __be
 /* A task's answer on flow f: as the client expects it, back to where it came in. */
 static __always_inline int answer(struct __sk_buff *skb, const struct packet *p, struct abi_flow *f)
 {
-	__be32 node = f->flags & FLOW_DIRECT ? 0 : f->node.w[3];
+	__be32 node = f->flags & FLOW_DIRECT ? 0 : f->node;
 	struct rewrite r = {
-		.saddr = f->dst.w[3],
-		.daddr = f->client.w[3],
+		.saddr = f->dst,
+		.daddr = f->client,
 		.sport = f->dport,
 		.dport = f->cport,
 		.hops = p->ttl > 1,

@@ -71,8 +71,8 @@ static __always_inline void remember(const struct abi_choice_key *k, __u32 i)
 static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
 {
 	struct abi_choice_key k = {
-		.client = addr4(p->saddr),
-		.dst = addr4(p->daddr),
+		.client = p->saddr,
+		.dst = p->daddr,
 		.cport = p->sport,
 		.dport = p->dport,
 		.proto = p->proto,

@@ -9,8 +9,8 @@
 static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
 {
 	struct abi_flow_key k = {
-		.task = addr4(p->daddr),
-		.peer = addr4(p->saddr),
+		.task = p->daddr,
+		.peer = p->saddr,
 		.tport = p->dport,
 		.pport = p->sport,
 		.proto = p->proto,
@@ -20,7 +20,7 @@ static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
 
 	if (!f)
 		return 0;
-	r.saddr = f->dst.w[3];
+	r.saddr = f->dst;
 	return rewrite(skb, p, &r);
 }
 

@@ -56,4 +56,35 @@ int nothing(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
+/* The flow table of a balancer that keeps every flow at its ingress, as katran's: a lookup, an insert on a miss. */
+struct lru_key {
+	__u32 src[4], dst[4];
+	__u32 ports;
+	__u32 proto;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct lru_key);
+	__type(value, __u64);
+} lru SEC(".maps");
+
+SEC("tc")
+int table(struct __sk_buff *skb)
+{
+	__u8 *at = (void *)(long)skb->data;
+	struct lru_key k = {};
+	__u64 one = 1;
+
+	if ((void *)(at + 42) > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+	k.src[0] = *(__u32 *)(at + 26);
+	k.dst[0] = *(__u32 *)(at + 30);
+	k.ports = *(__u32 *)(at + 34);
+	k.proto = at[23];
+	if (!bpf_map_lookup_elem(&lru, &k))
+		bpf_map_update_elem(&lru, &k, &one, BPF_ANY);
+	return TC_ACT_UNSPEC;
+}
+
 char LICENSE[] SEC("license") = "GPL";

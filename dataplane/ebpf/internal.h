@@ -7,10 +7,12 @@
 #include "bpf/abi.h"
 #include "dataplane/ebpf/ebpf.h"
 
+#define TABLE_KEY_MAX sizeof(struct abi_endpoint_key)
+
 /* One BPF hash map and a copy of it: a set that changes nothing costs no system call. */
 struct table_entry {
 	uint64_t pass; /* last mark-and-sweep pass that set it */
-	uint8_t key[sizeof(struct abi_flow_key)];
+	uint8_t key[TABLE_KEY_MAX];
 	uint8_t value[]; /* value_size */
 };
 struct table {

@@ -63,7 +63,7 @@ static int flow_each(int fd, flow_fn fn, void *arg)
 }
 
 struct flow_count {
-	struct abi_addr task;
+	__be32 task;
 	uint64_t now_ns;
 	size_t n;
 };
@@ -73,7 +73,7 @@ static void on_count(void *arg, const struct abi_flow_key *k, const struct abi_f
 	struct flow_count *c = arg;
 	uint64_t idle = c->now_ns > f->seen_ns ? c->now_ns - f->seen_ns : 0;
 
-	if (memcmp(&k->task, &c->task, sizeof(c->task)) != 0 || k->proto != IPPROTO_TCP || f->state == FLOW_CLOSED)
+	if (k->task != c->task || k->proto != IPPROTO_TCP || f->state == FLOW_CLOSED)
 		return;
 	if (f->state == FLOW_SYN && idle > SYN_IDLE_NS)
 		return;
@@ -82,7 +82,7 @@ static void on_count(void *arg, const struct abi_flow_key *k, const struct abi_f
 
 int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out)
 {
-	struct flow_count c = { .task = ebpf_addr(task) };
+	struct flow_count c = { .task = ebpf_addr(task).w[3] };
 	struct timespec t;
 	int rc;
 
@@ -94,7 +94,7 @@ int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out)
 }
 
 struct flow_purge {
-	struct abi_addr task;
+	__be32 task;
 	int fd;
 };
 
@@ -103,13 +103,13 @@ static void on_purge(void *arg, const struct abi_flow_key *k, const struct abi_f
 	struct flow_purge *p = arg;
 
 	(void)f;
-	if (memcmp(&k->task, &p->task, sizeof(p->task)) == 0)
+	if (k->task == p->task)
 		(void)bpf_map_delete_elem(p->fd, k);
 }
 
 void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task)
 {
-	struct flow_purge p = { .task = ebpf_addr(task), .fd = e->flows_fd };
+	struct flow_purge p = { .task = ebpf_addr(task).w[3], .fd = e->flows_fd };
 
 	/* A table that cannot be read ages out by itself. */
 	(void)flow_each(p.fd, on_purge, &p);

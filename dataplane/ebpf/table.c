@@ -5,7 +5,7 @@
 
 #include "dataplane/ebpf/internal.h"
 
-#define HEX_MAX (2 * sizeof(struct abi_flow_key) + 1)
+#define HEX_MAX (2 * TABLE_KEY_MAX + 1)
 
 static void hex_of(char out[HEX_MAX], const void *key, uint32_t n)
 {
@@ -44,7 +44,7 @@ static void entry_put(struct table *t, const void *key, const void *value, uint6
 
 int table_open(struct table *t, int fd, uint32_t key_size, uint32_t value_size)
 {
-	uint8_t key[sizeof(struct abi_flow_key)], next[sizeof(key)];
+	uint8_t key[TABLE_KEY_MAX], next[sizeof(key)];
 	CLEAN_FREE uint8_t *value = xcalloc(1, value_size);
 	bool first = true;
 
