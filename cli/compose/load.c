@@ -285,6 +285,20 @@ static int load_one(struct check *ck, const struct compose_file *f, struct cv **
 	return rc;
 }
 
+/* What !reset had nothing to reset in. */
+static void drop_resets(struct cv *v)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->n; i++) {
+		if (v->items[i].v->flags & CV_RESET)
+			continue;
+		drop_resets(v->items[i].v);
+		v->items[n++] = v->items[i];
+	}
+	v->n = n;
+}
+
 int compose_load(struct compose *c, const struct compose_file *files, size_t n, const struct compose_opts *opts,
                  struct mesh_err *err)
 {
@@ -303,6 +317,7 @@ int compose_load(struct compose *c, const struct compose_file *files, size_t n, 
 	}
 	if (!c->root)
 		return mesh_fail(err, MESH_E_INVALID, "specify a Compose file (with --compose-file)");
+	drop_resets(c->root);
 	int rc = n > 1 ? externals(&ck, c->root, err) : 0;
 	if (!rc)
 		profiles(&ck, cv_get(c->root, "services"));

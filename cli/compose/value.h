@@ -79,8 +79,7 @@ static inline bool cv_is(const struct cv *v, enum cv_kind kind)
 }
 
 #define CV_EACH(map, it)                                                                                               \
-	for (struct cv_item *it = (map) ? (map)->items : NULL, *it##_end = it + ((map) ? (map)->n : 0); it < it##_end; \
-	     it++)
+	for (struct cv_item *it = (map) ? (map)->items : NULL, *it##_end = it ? it + (map)->n : NULL; it < it##_end; it++)
 
 /* Where one is in the file, for messages: services.web.ports.0 */
 struct cv_path {

@@ -8,7 +8,7 @@
  *   another one, merged over it
  *
  * compose/NAME.ok says what came of each: warnings, then the error, or what the plan has that the first case's has not
- * ("+ path = value") and the other way round ("- path"). A title that begins with "config" prints the merged file
+ * ("+ path = value") and the other way round ("- path"). A title that begins with "config:" prints the merged file
  * instead. GOLDEN_UPDATE=1 rewrites the answers. compose/seeds/ are whole files that people wrote.
  */
 #include <setjmp.h>
@@ -163,7 +163,7 @@ static void run_case(struct golden *g, const char *title, char **texts, size_t n
 	struct compose c = { 0 };
 	struct mesh_err err = { 0 };
 	json_t *plan = NULL;
-	bool config = !strncmp(title, "config", 6);
+	bool config = !strncmp(title, "config:", 7);
 
 	for (size_t i = 0; i < n; i++)
 		files[i] = (struct compose_file){ i ? "over.yml" : "stack.yml", texts[i], strlen(texts[i]) };
