@@ -54,7 +54,7 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: check-vm bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: sim bench-scheduler check-vm bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
 .DEFAULT_GOAL := all
 .SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
@@ -113,6 +113,9 @@ tests: $(TESTS)
 check: deps all tests images $(B)/bench/loadgen ## install what is missing, build, run every test ring
 	@$(MAKE) --no-print-directory includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
+SEEDS ?= 2000
+sim: $(patsubst %.c,$(B)/%,$(wildcard tests/sim/test_*.c)) ## simulated clusters with faults, SEEDS schedules (default 2000)
+	$(Q)for t in $^; do MESH_SIM_SEEDS=$(SEEDS) $$t || exit 1; done
 check-vm: all tests images ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
 	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 900; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
 includes: ## check that includes only point where docs/architecture.md says they may
@@ -123,7 +126,7 @@ lint: ## clang-format (dry run), cppcheck, include arrows
 	$(Q)/usr/bin/python3 tests/includes.py
 	$(Q)clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
 	$(Q)cppcheck --quiet --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -I. \
-	  --suppress=missingIncludeSystem --suppress='*:*/bpf/*' base dataplane control cli
+	  --include=tests/cppcheck.h --suppress=missingIncludeSystem --suppress='*:*/bpf/*' base dataplane control cli
 
 # Coverage-guided, for as long as FUZZ_SECONDS allows each target; the corpus replays in `make check`.
 FUZZ_SECONDS ?= 60
@@ -144,6 +147,8 @@ fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
 	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) 2>build/fuzz/$$n.log || { tail -n 40 build/fuzz/$$n.log; exit 1; }; tail -n 1 build/fuzz/$$n.log; done
 
 # ---- benchmarks: each prints a table with its peers and writes JSON into build/ -----------------
+bench-scheduler: deps $(B)/bench/scheduler ## placements a second at 1 000 and 5 000 simulated nodes
+	$(Q)$(B)/bench/scheduler
 bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creations a second
 	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/tasks.py
 bench-update: deps all images $(B)/bench/loadgen ## an open loop of requests while services change: what fails, how late (WORD="..." picks)
