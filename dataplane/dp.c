@@ -18,7 +18,6 @@
 
 #define HOST_EVERY_NS (1 * NS_PER_SEC)
 #define OBSERVE_RETRY_NS (100 * NS_PER_MS)
-#define SAVE_DELAY_NS (1 * NS_PER_SEC)
 #define METRICS_WAIT_NS (500 * NS_PER_MS)
 #define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
@@ -198,10 +197,8 @@ void dp_metrics(struct dp *d, struct buf *out)
 
 static void do_delta(struct dp *d, struct dp_delta *delta)
 {
-	desired_apply(&d->desired, delta);
-	d->dirty = d->version_due = d->save_due = true;
-	if (!d->save_at)
-		d->save_at = clock_mono_ns() + SAVE_DELAY_NS;
+	dp_state_apply(d, delta);
+	d->dirty = d->version_due = true;
 }
 
 static void run_cmd(struct dp *d, struct cmd *c)
@@ -244,7 +241,7 @@ static int64_t earliest(int64_t a, int64_t b)
 
 static int timeout_ms(const struct dp *d, int64_t now)
 {
-	int64_t at = earliest(earliest(d->host_at, d->retry_at), d->save_at);
+	int64_t at = earliest(d->host_at, d->retry_at);
 	if (d->observe_again)
 		at = earliest(at, now + OBSERVE_RETRY_NS);
 	MAP_FOREACH(&d->tasks, e) {
@@ -268,10 +265,6 @@ static void run_timers(struct dp *d, int64_t now)
 	if (d->retry_at && now >= d->retry_at)
 		d->dirty = true;
 	dp_poll_tasks(d, now);
-	if (d->save_at && now >= d->save_at) {
-		d->save_at = 0;
-		dp_state_save(d);
-	}
 }
 
 static void *run(void *arg)
@@ -282,7 +275,8 @@ static void *run(void *arg)
 	dp_observe(d);
 	dp_observe_ports(d);
 	d->host_at = clock_mono_ns() + HOST_EVERY_NS;
-	dp_pass(d);
+	if (d->desired.whole) /* else the kernel, as a daemon before left it, knows better */
+		dp_pass(d);
 	while (!stop) {
 		for (struct cmd *c; (c = pop(d, &stop)) && !stop;)
 			run_cmd(d, c);
@@ -301,8 +295,6 @@ static void *run(void *arg)
 		}
 		run_timers(d, clock_mono_ns());
 	}
-	if (d->save_due)
-		dp_state_save(d);
 	return NULL;
 }
 
@@ -405,7 +397,7 @@ static void release(struct dp *d)
 	vec_fini(&d->masqueraded);
 	buf_fini(&d->metrics);
 	kern_close(d->wire.k);
-	int fds[] = { d->monitor, d->wakefd, d->epfd };
+	int fds[] = { d->monitor, d->wakefd, d->epfd, d->journal };
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -433,7 +425,7 @@ static struct dp *dp_new(const struct dp_config *c)
 	d->vxlan_port = c->vxlan_port ? c->vxlan_port : 4789;
 	d->report = c->report;
 	d->arg = c->arg;
-	d->monitor = d->wakefd = d->epfd = d->host_watch.sd = -1;
+	d->monitor = d->wakefd = d->epfd = d->host_watch.sd = d->journal = -1;
 	d->host_watch.vxlan_port = d->vxlan_port;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_init(&attr);

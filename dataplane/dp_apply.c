@@ -9,7 +9,7 @@
 #include "dataplane/dp_int.h"
 
 #define RETRY_NS (1 * NS_PER_SEC)
-#define SAVE_DELAY_NS (1 * NS_PER_SEC)
+#define JOURNAL_MIN (256 * 1024) /* bytes of deltas, beside as many as the whole takes, before it is written anew */
 #define STATE_MAX (256u << 20)
 
 /* ---- the driver's tables ------------------------------------------------------------------------- */
@@ -401,9 +401,37 @@ void dp_pass(struct dp *d)
 
 /* ---- what the node knows without a manager ------------------------------------------------------- */
 
+/*
+ * STATE/dataplane.state: the whole state, then every delta since, each behind its length. A delta is on file before it
+ * is in the kernel: a daemon that starts again, killed at whatever moment, never takes the kernel back. No fsync:
+ * after a power loss there are no tasks whose paths it could describe.
+ */
 static void state_path(const struct dp *d, const char *suffix, char out[512])
 {
 	snprintf(out, 512, "%s/dataplane%s", d->state_dir, suffix);
+}
+
+static void put_framed(struct buf *b, const struct dp_delta *delta)
+{
+	struct buf body = { 0 };
+	sch_encode(&dp_delta_schema, delta, &body);
+	buf_put_u32(b, (uint32_t)body.len);
+	buf_put(b, body.data, body.len);
+	buf_fini(&body);
+}
+
+/* False at the end, also of what a full disk or a kill cut short. */
+static bool load_one(struct dp *d, struct rd *r)
+{
+	size_t n = rd_u32(r);
+	const uint8_t *p = rd_left(r) >= n && n ? rd_bytes(r, n) : NULL;
+	struct dp_delta *delta = sch_new(&dp_delta_schema);
+	if (!p || sch_decode(&dp_delta_schema, delta, p, n) || (!d->desired.whole && !delta->snapshot)) {
+		dp_delta_free(delta);
+		return false;
+	}
+	desired_apply(&d->desired, delta);
+	return true;
 }
 
 void dp_state_load(struct dp *d)
@@ -415,31 +443,49 @@ void dp_state_load(struct dp *d)
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)STATE_MAX)
 		return;
 	CLEAN_FREE uint8_t *p = xcalloc(1, (size_t)st.st_size);
-	struct dp_delta *delta = sch_new(&dp_delta_schema);
-	if (read(fd, p, (size_t)st.st_size) != st.st_size ||
-	    sch_decode(&dp_delta_schema, delta, p, (size_t)st.st_size) != 0 || !delta->snapshot) {
+	struct rd r = rd_of(p, (size_t)st.st_size);
+	bool complete = read(fd, p, (size_t)st.st_size) == st.st_size;
+	while (complete && rd_left(&r))
+		complete = load_one(d, &r);
+	if (!complete)
 		log_warn("the saved network state is damaged, waiting for a manager path=%s", path);
-		dp_delta_free(delta);
-		return;
-	}
-	desired_apply(&d->desired, delta);
 }
 
-void dp_state_save(struct dp *d)
+static void state_save(struct dp *d)
 {
 	char path[512], tmp[512];
 	struct buf b = { 0 };
-	d->save_due = false;
 	if (!d->desired.whole)
 		return;
 	struct dp_delta *snapshot = desired_snapshot(&d->desired);
-	sch_encode(&dp_delta_schema, snapshot, &b);
+	put_framed(&b, snapshot);
 	dp_delta_free(snapshot);
 	state_path(d, ".state", path);
 	state_path(d, ".state.tmp", tmp);
-	/* No fsync: after a power loss there are no tasks whose paths it could describe. */
-	CLEAN_CLOSE int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, b.data, b.len) != (ssize_t)b.len || rename(tmp, path) < 0)
+	if (d->journal >= 0)
+		close(d->journal);
+	d->journal = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0600);
+	if (d->journal < 0 || write(d->journal, b.data, b.len) != (ssize_t)b.len || rename(tmp, path) < 0) {
 		log_warn("cannot save the network state path=%s error=%s", path, strerror(errno));
+		if (d->journal >= 0)
+			close(d->journal);
+		d->journal = -1;
+		(void)unlink(path); /* none is better than one the kernel is ahead of */
+	}
+	d->journal_left = b.len + JOURNAL_MIN;
+	buf_fini(&b);
+}
+
+void dp_state_apply(struct dp *d, struct dp_delta *delta)
+{
+	struct buf b = { 0 };
+	bool append = !delta->snapshot && d->journal >= 0;
+	if (append)
+		put_framed(&b, delta);
+	desired_apply(&d->desired, delta);
+	append = append && b.len < d->journal_left && write(d->journal, b.data, b.len) == (ssize_t)b.len;
+	d->journal_left -= append ? b.len : 0;
+	if (!append)
+		state_save(d);
 	buf_fini(&b);
 }

@@ -106,11 +106,13 @@ struct dp {
 	struct dp_host host;           /* as it is */
 	struct dp_host *host_reported; /* as it was last said */
 
-	bool dirty, observe_again, nft_stands, attach_done, swept, save_due;
+	bool dirty, observe_again, nft_stands, attach_done, swept;
 	char degraded[256];
 	uint64_t applied; /* last version reported */
 	bool version_due;
-	int64_t host_at, retry_at, save_at;
+	int64_t host_at, retry_at;
+	int journal;         /* STATE/dataplane.state, open at its end; -1: the next change writes it anew */
+	size_t journal_left; /* bytes until then */
 	uint64_t passes, ops, op_failures;
 };
 
@@ -120,7 +122,8 @@ void dp_report_task(struct dp *d, enum dp_report_kind kind, const task_id *task,
 /* dp_apply.c: the kernel and DNS are made what desired and tasks say; reports the version. */
 void dp_pass(struct dp *d);
 void dp_state_load(struct dp *d);
-void dp_state_save(struct dp *d);
+/* Takes delta: on file, then in desired. */
+void dp_state_apply(struct dp *d, struct dp_delta *delta);
 void dp_zones_fini(struct dp *d);
 /* The task's zones, in the order of its interfaces; at most n. Returns how many. */
 size_t dp_task_zones(struct dp *d, const struct dp_task *t, struct dns_zone **out, size_t n);
