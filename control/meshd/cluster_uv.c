@@ -257,6 +257,7 @@ static void on_join_undone(void *arg)
 	int rc = mesh_fail(&err, MESH_E_TIMEOUT, "%s",
 	                   s->m->error[0] ? s->m->error : "the manager accepted this node but did not open a session");
 	s->m->error[0] = '\0';
+	log_warn("could not join the swarm reason=\"%s\"", mesh_err_text(&err, rc));
 	undo(s->m);
 	step_end(s, rc, NULL, &err);
 }
@@ -285,6 +286,7 @@ static void on_joined(void *arg, int code, const struct ca_joined *j, const stru
 	struct mesh_err err = { 0 };
 	char dir[512];
 	if (code) {
+		log_warn("could not join the swarm reason=\"%s\"", mesh_err_text(why, code));
 		undo(m);
 		step_end(s, code, NULL, why);
 		return;

@@ -330,11 +330,12 @@ static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err 
 		session_gone(s);
 		return;
 	}
-	/* Once in words; the attempts that follow are not news. */
-	if (s->welcomed || s->attempt == 0)
-		log_warn("lost the manager; tasks and traffic stay as they are, trying again reason=\"%s\"",
-		         mesh_err_text(err, MESH_E_CLOSED));
-	snprintf(s->m->error, sizeof(s->m->error), "%s", s->welcomed ? "" : mesh_err_text(err, MESH_E_CLOSED));
+	/* Once in words; the attempts that follow are news when they fail for another reason. */
+	char why[sizeof(s->m->error)];
+	snprintf(why, sizeof(why), "%s", mesh_err_text(err, MESH_E_CLOSED));
+	if (s->welcomed || s->attempt == 0 || !streq(s->m->error, why))
+		log_warn("lost the manager; tasks and traffic stay as they are, trying again reason=\"%s\"", why);
+	snprintf(s->m->error, sizeof(s->m->error), "%s", s->welcomed ? "" : why);
 	s->welcomed = false;
 	schedule_retry(s);
 }
