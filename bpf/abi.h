@@ -155,8 +155,12 @@ struct abi_service {
 };
 _Static_assert(sizeof(struct abi_service) == 64, "service");
 
-/* "slots": mmapable ARRAY of chunks of backend indexes (0 = empty). */
+/*
+ * "slots": mmapable ARRAY of chunks of backend indexes (0 = empty). In a previous table a slot names whom flows belong
+ * to that nobody remembers; with SLOT_LOOKUP others that still live had the slot since, and their flows are in "choices".
+ */
 #define ABI_CHUNK 32
+#define SLOT_LOOKUP 0x8000
 struct abi_chunk {
 	__u16 slot[ABI_CHUNK];
 };

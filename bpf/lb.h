@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role: which backend serves a flow. Tables are Maglev's, built by userspace; a service whose set changed
- *       also has the previous table, and only where the two differ is anything remembered or looked up.
+ * Role: which backend serves a flow. Tables are Maglev's, built by userspace; a service whose set changed also has
+ *       the previous table. Where the two differ, flows that begin are remembered; a flow that is not remembered
+ *       began when its slot was what the previous table says, however many changes ago that was.
  */
 #ifndef BPF_LB_H
 #define BPF_LB_H
@@ -87,8 +88,9 @@ static __noinline __u32 choose_changing(struct abi_service *s, const struct pack
 			return c->backend;
 		}
 	}
-	if (begins || !takes_old(backend_of(prev))) {
-		remember(&k, cur);
+	if (begins || prev == cur || !takes_old(backend_of(prev))) {
+		if (begins || prev != cur)
+			remember(&k, cur);
 		return cur;
 	}
 	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > UDP_OLD_NS)
@@ -110,18 +112,19 @@ static __always_inline __u32 choose(struct abi_service *s, const struct packet *
 		return cur;
 	__u32 prev = slot_of(old, hash);
 
-	return prev == 0 || prev == cur ? cur : choose_changing(s, p, cur, prev);
+	return prev == 0 || prev == cur ? cur : choose_changing(s, p, cur, prev & ~SLOT_LOOKUP);
 }
 
 /* Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. */
 static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip)
 {
 	__u32 hash = flow_hash(p, s->flags);
-	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash);
+	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
 	struct abi_backend *c = backend_of(cur), *o = backend_of(prev);
-	bool begins = p->proto == IPPROTO_TCP && is_new(p);
+	/* A datagram nobody knows would find nobody there either, and is passed on only once. */
+	bool old = p->proto == IPPROTO_TCP && !is_new(p);
 
-	if (!begins && takes_old(o) && o->ip.w[3] != ip)
+	if (old && takes_old(o) && o->ip.w[3] != ip)
 		return prev;
 	if (c && c->state == BACKEND_SERVING && c->ip.w[3] != ip)
 		return cur;

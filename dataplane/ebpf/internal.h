@@ -29,7 +29,10 @@ struct service {
 	uint64_t key, pass;
 	uint32_t index;
 	struct VEC(struct member) members;
+	uint16_t *others; /* per slot of the previous table: who else had it since and may live; OTHERS_MANY */
+	unsigned others_bits;
 };
+#define OTHERS_MANY 0xffff
 /* Freed, but a program may still be reading. */
 struct limbo {
 	uint64_t at_ms;

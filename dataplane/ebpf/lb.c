@@ -2,8 +2,8 @@
 /*
  * Services, backends and their tables, all in memory shared with the programs: no system calls.
  * A table is never changed while a program may read it: the new one is written elsewhere and one word switches.
- * The previous table stays until the next change; slots of backends that still drain are carried along in it,
- * so that their old flows are found through any number of changes.
+ * The previous table says for every slot who had it first of those that still live, so that flows the programs do not
+ * remember are found through any number of changes.
  */
 #include <errno.h>
 #include <time.h>
@@ -228,18 +228,54 @@ static bool is_wanted(const struct ebpf_service *w, const struct abi_addr *ip)
 	return false;
 }
 
-/* The previous table: what was in force, but draining backends keep the slots they had before that. */
-static void build_prev(struct ebpf *e, uint16_t *out, unsigned bits, uint64_t cur, uint64_t prev)
+static bool lives(const struct ebpf *e, uint16_t backend)
 {
-	const uint16_t *c = table_memory(e, cur), *p = table_memory(e, prev);
+	return backend && e->backends[backend].state != BACKEND_GONE && e->backends[backend].state != BACKEND_FREE;
+}
+
+static uint16_t slot_at(const uint16_t *table, uint64_t word, uint32_t i)
+{
+	return table ? table[i & ((1u << (word & 31)) - 1)] : 0;
+}
+
+static uint16_t other_at(const struct service *s, uint16_t prev, uint32_t i)
+{
+	if (s->others)
+		return s->others[i & ((1u << s->others_bits) - 1)];
+	return prev & SLOT_LOOKUP ? OTHERS_MANY : 0; /* after a restart */
+}
+
+/* Adds backend to the others of a slot whose base is known. */
+static uint16_t other_with(const struct ebpf *e, uint16_t others, uint16_t backend, uint16_t base)
+{
+	if (others == OTHERS_MANY || backend == base || backend == others || !lives(e, backend))
+		return others;
+	return others ? OTHERS_MANY : backend;
+}
+
+/*
+ * The previous table: a slot keeps the oldest backend that still lives, for its flows are remembered nowhere. Those
+ * who had the slot since have their flows in the ingress's memory, which is asked as long as one of them may live.
+ */
+static void build_prev(struct ebpf *e, struct service *s, uint16_t *out, const uint16_t *new, unsigned bits)
+{
+	const struct abi_service *a = &e->services[s->index];
+	const uint16_t *c = table_memory(e, a->cur), *p = table_memory(e, a->prev);
+	uint16_t *others = xcalloc((size_t)1 << bits, sizeof(*others));
 
 	for (uint32_t i = 0; i < 1u << bits; i++) {
-		uint16_t was = c ? c[i & ((1u << (cur & 31)) - 1)] : 0;
-		uint16_t old = p ? p[i & ((1u << (prev & 31)) - 1)] : 0;
-		if (old && e->backends[old].state == BACKEND_DRAINING)
-			was = old;
-		out[i] = was && e->backends[was].state != BACKEND_GONE ? was : 0;
+		uint16_t was = slot_at(c, a->cur, i), raw = slot_at(p, a->prev, i), other = other_at(s, raw, i);
+		uint16_t base = raw ? raw & ~SLOT_LOOKUP : was;
+		if (!lives(e, base))
+			base = new[i];
+		other = other == OTHERS_MANY || (lives(e, other) && other != base) ? other : 0;
+		other = other_with(e, other, was, base);
+		others[i] = other;
+		out[i] = base ? base | (other ? SLOT_LOOKUP : 0) : 0;
 	}
+	free(s->others);
+	s->others = others;
+	s->others_bits = bits;
 }
 
 static size_t serving(struct ebpf *e, const struct service *s, struct maglev_backend *out)
@@ -297,24 +333,41 @@ static int rebuild(struct ebpf *e, struct service *s, struct mesh_err *err)
 		prev = table_alloc_retry(e, bits);
 		/* Without it old flows of moved slots lean on the flow cache and on second chance. */
 		if (prev)
-			build_prev(e, table_memory(e, prev), bits, a->cur, a->prev);
+			build_prev(e, s, table_memory(e, prev), want, bits);
 	}
 	publish(e, s, cur, prev);
 	return 0;
+}
+
+/* Slots of the previous table whose backend is gone; nobody's flows are unremembered there. */
+static void drop_gone_prev(struct ebpf *e, struct service *s)
+{
+	const struct abi_service *a = &e->services[s->index];
+	const uint16_t *c = table_memory(e, a->cur);
+	uint16_t *m = table_memory(e, a->prev);
+
+	for (uint32_t i = 0; m && i < 1u << (a->prev & 31); i++) {
+		uint16_t base = m[i] & ~SLOT_LOOKUP, other = other_at(s, m[i], i);
+		if (!lives(e, base))
+			base = slot_at(c, a->cur, i);
+		if (other != OTHERS_MANY && (!lives(e, other) || other == base))
+			other = 0;
+		if (s->others)
+			s->others[i & ((1u << s->others_bits) - 1)] = other;
+		m[i] = lives(e, base) ? base | (other ? SLOT_LOOKUP : 0) : 0;
+	}
 }
 
 /* Backends of no table and no wish any more; the table edit is one aligned store a slot. */
 static void drop_gone(struct ebpf *e, struct service *s)
 {
 	struct abi_service *a = &e->services[s->index];
-	uint64_t tables[] = { a->cur, a->prev };
+	uint16_t *c = table_memory(e, a->cur);
 
-	for (size_t t = 0; t < ARRAY_SIZE(tables); t++) {
-		uint16_t *m = table_memory(e, tables[t]);
-		for (uint32_t i = 0; m && i < 1u << (tables[t] & 31); i++)
-			if (m[i] && e->backends[m[i]].state == BACKEND_GONE)
-				m[i] = 0;
-	}
+	for (uint32_t i = 0; c && i < 1u << (a->cur & 31); i++)
+		if (c[i] && e->backends[c[i]].state == BACKEND_GONE)
+			c[i] = 0;
+	drop_gone_prev(e, s);
 	for (size_t i = s->members.len; i-- > 0;) {
 		struct member m = s->members.data[i];
 		if (e->backends[m.backend].state != BACKEND_GONE)
@@ -376,6 +429,7 @@ void ebpf_del_service(struct ebpf *e, uint64_t key)
 			break;
 		}
 	vec_fini(&s->members);
+	free(s->others);
 	free(s);
 }
 
@@ -431,6 +485,7 @@ void lb_fini(struct ebpf *e)
 {
 	for (size_t i = 0; i < e->service_list.len; i++) {
 		vec_fini(&e->service_list.data[i]->members);
+		free(e->service_list.data[i]->others);
 		free(e->service_list.data[i]);
 	}
 	vec_fini(&e->service_list);
