@@ -6,6 +6,7 @@ set -eu
 build=$1
 ctl="$build/meshctl"
 lab=demo
+here=$(cd "$(dirname "$0")" && pwd)
 
 step() { printf '\n\033[1m── %s\033[0m\n' "$1"; }
 say() { printf '   %s\n' "$1"; }
@@ -42,13 +43,12 @@ for n in 1 2 3; do
 done
 run "$ctl" images
 
-step "3. Two services on an overlay network"
+step "3. Two services on an overlay network, from a stack file"
 say "'front' is published on port 8080 of every node; it asks 'back' by name."
-run "$ctl" network create -d overlay shop
-run "$ctl" service create -q --name back --network shop --replicas 2 mesh-demo:1
-run "$ctl" service create -q --name front --restart-delay 0s --network shop --replicas 3 -p 8080:8000 -e BACK=back:8000 mesh-demo:1
+sed -n '/^services/,$p' "$here/demo/shop.yml" | sed 's/^/   /'
+run "$ctl" stack deploy --detach=false -c "$here/demo/shop.yml" shop
 run "$ctl" service ls
-run "$ctl" service ps front
+run "$ctl" service ps shop_front
 
 step "4. Every node's address answers, and the task sees who really asked"
 say "From a client outside the cluster ($("$ctl" lab client --name $lab -- hostname -I 2>/dev/null | cut -d" " -f1)); any node passes the connection on without hiding the client's address."
@@ -66,27 +66,40 @@ printf '\033[36m$ curl http://%s:8080/back\033[0m\n   ' "$N2"
 "$ctl" lab client --name $lab -- curl -s -m 8 "http://$N2:8080/back" || fail "front cannot ask back"
 
 step "6. More of it"
-run "$ctl" service scale front=6
-run "$ctl" service ps front
+run "$ctl" service scale shop_front=6
+run "$ctl" service ps shop_front
 
 step "7. A task dies; it is replaced"
-victim=$("$ctl" ps -q --filter name=front | head -n 1)
+victim=$("$ctl" ps -q --filter name=shop_front | head -n 1)
 [ -n "$victim" ] || victim=$("$ctl" ps -q | head -n 1)
 run "$ctl" rm -f "$victim"
-count() { [ "$("$ctl" service ls --filter name=front --format '{{.Replicas}}')" = 6/6 ]; }
+died() { "$ctl" service ps --no-trunc shop_front | grep -q "Failed"; }
+until_ok 30 died || fail "nobody noticed that the task died"
+count() { [ "$("$ctl" service ls --filter name=shop_front --format '{{.Replicas}}')" = 6/6 ]; }
 until_ok 30 count || fail "the task was not replaced"
 echo
-run "$ctl" service ps front
+run "$ctl" service ps shop_front
 printf '\033[36m$ curl http://%s:8080/\033[0m\n   ' "$N3"
 "$ctl" lab client --name $lab -- curl -s -m 5 "http://$N3:8080/"
+
+step "8. A new version, one task at a time, while a client asks without pause"
+answers=$(mktemp)
+"$ctl" lab client --name $lab -- sh -c "while [ -e $answers ]; do curl -s -m 5 http://$N1:8080/ || echo FAILED; done" >"$answers.log" 2>&1 &
+asking=$!
+TAG=2 run "$ctl" stack deploy --detach=false -c "$here/demo/shop.yml" shop
+rm -f "$answers"
+wait $asking || true
+say "$(grep -c version=1 "$answers.log") answers of version 1, $(grep -c version=2 "$answers.log") of version 2, $(grep -c FAILED "$answers.log") failed"
+rm -f "$answers.log"
+run "$ctl" service ps --filter desired-state=running shop_front
 
 cat <<MSG
 
 The cluster is up. Try next:
 
    export MESH_HOST=$MESH_HOST        (or DOCKER_HOST, for the docker client)
-   $ctl service logs -f front
-   $ctl service update --image mesh-demo:2 front
+   $ctl service logs -f shop_front
+   $ctl stack ps shop
    $ctl lab kill n2 --name $lab                  its tasks and traffic go on
    $ctl lab client --name $lab -- curl http://$N1:8080/
    docker -H $MESH_HOST service ls
