@@ -109,8 +109,11 @@ void agent_stop_container(struct agent *a, const char *id, int timeout_s, agent_
 void agent_rm_container(struct agent *a, const char *id, bool force, agent_done_fn cb, void *arg);
 
 void agent_resize_container(struct agent *a, const char *id, uint16_t rows, uint16_t cols);
-/* Exit code of a container that was removed a short while ago; false when nobody remembers. */
-bool agent_gone_exit(const struct agent *a, const char *id, int *code);
+/*
+ * Exit code of a container that was removed a short while ago, and why it did not start ("" when it did; may be
+ * NULL). False when nobody remembers.
+ */
+bool agent_gone_exit(const struct agent *a, const char *id, int *code, char why[256]);
 /* Is the name taken by a container that is shown? */
 bool agent_name_taken(struct agent *a, const char *name);
 int agent_rename_container(struct agent *a, const char *id, const char *name, struct mesh_err *err) MESH_MUST_CHECK;

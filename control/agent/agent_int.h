@@ -54,6 +54,7 @@ struct agent {
 	struct { /* the last containers that were removed: who waits for one may come too late */
 		char id[65];
 		int code;
+		char why[256];
 	} gone[32];
 	unsigned n_gone;
 	int creating;

@@ -219,6 +219,11 @@ static void maybe_gone(struct atask *t)
 		unsigned at = a->n_gone++ % ARRAY_SIZE(a->gone);
 		snprintf(a->gone[at].id, sizeof(a->gone[at].id), "%s", t->rec.container_id);
 		a->gone[at].code = (int)t->rec.exit_code;
+		bool ran = t->rec.started_at && t->rec.exit_code >= 0;
+		snprintf(a->gone[at].why, sizeof(a->gone[at].why), "%s",
+		         ran                      ? ""
+		         : t->rec.task.status.err ? t->rec.task.status.err
+		                                  : "it was removed");
 	}
 	if (t->forget && !a->closing) {
 		if (!t->replaced)
@@ -1657,11 +1662,13 @@ void agent_resize_container(struct agent *a, const char *id, uint16_t rows, uint
 		order(t, "resize %u %u\n", rows, cols);
 }
 
-bool agent_gone_exit(const struct agent *a, const char *id, int *code)
+bool agent_gone_exit(const struct agent *a, const char *id, int *code, char why[256])
 {
 	for (size_t i = 0; i < ARRAY_SIZE(a->gone); i++)
 		if (!strcmp(a->gone[i].id, id)) {
 			*code = a->gone[i].code;
+			if (why)
+				memcpy(why, a->gone[i].why, 256);
 			return true;
 		}
 	return false;

@@ -373,8 +373,41 @@ static void write_state(struct jw *w, const struct agent_container *c)
 	jw_close(w, '}');
 }
 
-static void write_host_config(struct jw *w, const struct md_task_spec *t)
+/* {"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]} of the ports published on this node. */
+static void write_bindings(struct jw *w, const char *key, const struct md_endpoint_spec *e)
 {
+	jw_key(w, key);
+	jw_open(w, '{');
+	for (size_t i = 0; i < e->ports.n; i++) {
+		const struct md_port *p = &e->ports.v[i];
+		bool said = p->mode != MD_PUBLISH_HOST;
+		for (size_t k = 0; k < i; k++)
+			said = said || (e->ports.v[k].target == p->target && e->ports.v[k].protocol == p->protocol);
+		if (said)
+			continue;
+		char port[32];
+		snprintf(port, sizeof(port), "%u/%s", p->target,
+		         p->protocol ? md_protocol_names.names[p->protocol] : "tcp");
+		jw_key(w, port);
+		jw_open(w, '[');
+		for (size_t k = i; k < e->ports.n; k++) {
+			const struct md_port *q = &e->ports.v[k];
+			if (q->target != p->target || q->protocol != p->protocol || q->mode != MD_PUBLISH_HOST)
+				continue;
+			snprintf(port, sizeof(port), "%u", q->published ? q->published : q->target);
+			jw_open(w, '{');
+			jw_kstr(w, "HostIp", "0.0.0.0");
+			jw_kstr(w, "HostPort", port);
+			jw_close(w, '}');
+		}
+		jw_close(w, ']');
+	}
+	jw_close(w, '}');
+}
+
+static void write_host_config(struct jw *w, const struct agent_container *c)
+{
+	const struct md_task_spec *t = &c->task->spec;
 	static const struct md_limit none;
 	const struct md_limit *l = t->resources && t->resources->limits ? t->resources->limits : &none;
 	const struct md_container_spec *sp = t->container;
@@ -384,7 +417,7 @@ static void write_host_config(struct jw *w, const struct md_task_spec *t)
 	jw_kraw(w, "LogConfig", "{\"Type\":\"json-file\",\"Config\":{}}");
 	const struct md_attachment_spec *at = t->attachment;
 	jw_kstr(w, "NetworkMode", at && at->no_network ? "none" : t->networks.n ? t->networks.v[0].target : "default");
-	jw_kraw(w, "PortBindings", "{}");
+	write_bindings(w, "PortBindings", &c->task->endpoint);
 	jw_kraw(w, "RestartPolicy", "{\"Name\":\"\",\"MaximumRetryCount\":0}");
 	jw_kbool(w, "AutoRemove", at && at->auto_remove);
 	jw_key(w, "CapAdd");
@@ -481,14 +514,14 @@ void api_container_inspect(struct req *r)
 	jw_kstr(&w, "ProcessLabel", "");
 	jw_kstr(&w, "AppArmorProfile", "");
 	jw_kraw(&w, "ExecIDs", "null");
-	write_host_config(&w, &c.task->spec);
+	write_host_config(&w, &c);
 	jw_kraw(&w, "GraphDriver", "{\"Data\":null,\"Name\":\"overlay2\"}");
 	write_mounts(&w, c.task);
 	write_config(&w, &c, &argv);
 	jw_key(&w, "NetworkSettings");
 	jw_open(&w, '{');
 	jw_kstr(&w, "Bridge", "");
-	jw_kraw(&w, "Ports", "{}");
+	write_bindings(&w, "Ports", &c.task->endpoint);
 	write_networks(&w, r->api, &c);
 	jw_close(&w, '}');
 	jw_close(&w, '}');
@@ -650,7 +683,7 @@ static bool look_wait(struct looker *l, const struct agent_container *c)
 	if (c)
 		code = c->exit_code;
 	else if (api_agent(l->api))
-		(void)agent_gone_exit(api_agent(l->api), l->id, &code);
+		(void)agent_gone_exit(api_agent(l->api), l->id, &code, NULL);
 	jw_open(&w, '{');
 	jw_kint(&w, "StatusCode", code);
 	jw_close(&w, '}');

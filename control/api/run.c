@@ -252,8 +252,28 @@ void api_container_create(struct req *r)
 
 /* ---- start, restart --------------------------------------------------------------------------- */
 
+/* The runtime's words; docker's client knows by these two of its own what to exit with (127, 126). */
+static void refuse_start(struct errand *e, const char *why)
+{
+	bool missing = strstr(why, "No such file") || strstr(why, "not found"),
+	     denied = strstr(why, "ermission denied");
+	req_error(e->r, 400, "failed to create task for container: %s%s", *why ? why : "unknown",
+	          missing  ? ": executable file not found in $PATH"
+	          : denied ? ": permission denied"
+	                   : "");
+}
+
 static bool look_started(struct errand *e, const struct agent_container *c)
 {
+	char gone[256] = "";
+	int code;
+	if (!c && ID_EMPTY(e->previous) && agent_gone_exit(api_agent(e->api), e->id, &code, gone)) {
+		if (*gone)
+			refuse_start(e, gone);
+		else
+			req_reply_empty(e->r, 204);
+		return false;
+	}
 	if (!c || !streq(c->task->meta.id, e->task.s))
 		return true;
 	bool ended = c->state > MD_TASK_RUNNING;
@@ -263,8 +283,7 @@ static bool look_started(struct errand *e, const struct agent_container *c)
 		forget(e->api, e->previous.s);
 	/* The end of what was started is no failure of starting it; a runtime that refused is. */
 	if (ended && (!c->started_at || c->exit_code < 0)) {
-		const char *why = c->task->status.err;
-		req_error(e->r, 400, "failed to create task for container: %s", why && *why ? why : "unknown");
+		refuse_start(e, c->task->status.err ? c->task->status.err : "");
 	} else {
 		req_reply_empty(e->r, 204);
 	}

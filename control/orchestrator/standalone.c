@@ -9,8 +9,8 @@ static int check_network(const struct store *s, struct md_network_config *c, str
 	if (streq(name, "host"))
 		return 0;
 	int rc = store_find(s, STORE_NETWORK, name, &found, err);
-	if (rc)
-		return rc == MESH_E_NOT_FOUND ? mesh_fail(err, rc, "network %.200s not found", name) : rc;
+	if (rc) /* to docker, 404 to a create means the image */
+		return rc == MESH_E_NOT_FOUND ? mesh_fail(err, MESH_E_INVALID, "network %.200s not found", name) : rc;
 	const struct md_network *n = found;
 	if (!n->spec.attachable || n->spec.ingress || n->pending_delete)
 		return mesh_fail(
