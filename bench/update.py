@@ -98,7 +98,7 @@ class Service:
         until(done, timeout, f"{n} tasks", poll=0.05)
 
     def serving(self):
-        return {t["ID"] for t in self.mgr.call("GET", f"/_mesh/services/{self.name}")["Tasks"] if t["Traffic"] == "serving"}
+        return {t["ID"] for t in self.mgr.call("GET", f"/_mesh/services/{self.name}")["Tasks"] if t["Known"]}
 
     def change(self, edit, query=""):
         s = self.mgr.call("GET", f"/services/{self.name}")

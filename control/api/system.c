@@ -299,6 +299,7 @@ static void write_task_traffic(struct jw *w, const struct md_task *t)
 	jw_kstr(w, "State", md_task_state_names.names[t->status.state]);
 	jw_kstr(w, "DesiredState", md_task_state_names.names[t->desired_state]);
 	jw_kstr(w, "Traffic", traffic == MD_TRAFFIC_NONE ? "none" : md_traffic_names.names[traffic]);
+	jw_kbool(w, "Known", t->known);
 	jw_kbool(w, "Drained", t->drained);
 	jw_kint(w, "SpecVersion", (int64_t)t->spec_version.index);
 	jw_close(w, '}');

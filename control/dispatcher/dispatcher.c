@@ -51,6 +51,7 @@ struct disp {
 	struct map net_keys; /* network id ("" = for all) -> struct map of keys */
 	struct map dirty;    /* keys whose item must be made again */
 	struct map draining; /* task ids that must stop and are not drained yet */
+	struct map rising;   /* task ids that serve and are not known yet */
 	struct VEC(struct pending_status) statuses;
 	size_t in_flight; /* statuses in the transaction being settled */
 	bool stepping;    /* a transaction is out */
@@ -192,6 +193,12 @@ static bool must_drain(const struct md_task *t)
 	return t->desired_state > MD_TASK_RUNNING && !t->drained && !ID_EMPTY(t->node) && !md_task_ended(t);
 }
 
+static bool must_be_known(const struct md_task *t)
+{
+	return !t->known && t->desired_state <= MD_TASK_RUNNING && t->status.state == MD_TASK_RUNNING &&
+	       t->status.traffic == MD_TRAFFIC_SERVING;
+}
+
 static void task_event(struct disp *d, const struct md_task *old, const struct md_task *new)
 {
 	if (new &&world_task_holds_networks(new))
@@ -207,6 +214,10 @@ static void task_event(struct disp *d, const struct md_task *old, const struct m
 		map_put(&d->draining, t->meta.id, d);
 	else
 		map_del(&d->draining, t->meta.id);
+	if (new &&must_be_known(new))
+		map_put(&d->rising, t->meta.id, d);
+	else
+		map_del(&d->rising, t->meta.id);
 	struct session *now = new ? session_of(d, new->node.s) : NULL,
 		       *before = old ? session_of(d, old->node.s) : NULL;
 	if (now)
@@ -297,6 +308,7 @@ void disp_free(struct disp *d)
 	map_fini(&d->net_keys);
 	map_fini(&d->dirty);
 	map_fini(&d->draining);
+	map_fini(&d->rising);
 	for (size_t i = 0; i < d->statuses.len; i++)
 		sch_clear(&md_task_status_schema, &d->statuses.data[i].status);
 	vec_fini(&d->statuses);
@@ -434,7 +446,7 @@ void disp_ack(struct disp *d, const char *node, uint64_t version, int64_t now)
 	seen(d, s, now);
 	if (version > s->acked && version <= s->version) {
 		s->acked = version;
-		d->wake |= d->draining.count > 0;
+		d->wake |= d->draining.count || d->rising.count;
 	}
 }
 
@@ -561,6 +573,18 @@ static bool is_drained(const struct disp *d, const struct md_task *t)
 	return true;
 }
 
+static bool is_known(const struct disp *d, const struct md_task *t)
+{
+	for (size_t i = 0; i < t->attachments.n; i++) {
+		char key[WORLD_KEY_MAX];
+		world_key(key, 'e', t->meta.id, t->attachments.v[i].network.s);
+		const struct item *item = map_get(&d->items, key);
+		if (!item || item->change.endpoint->state != DP_SERVING || !acknowledged(d, key))
+			return false;
+	}
+	return true;
+}
+
 bool disp_pending(const struct disp *d)
 {
 	return !d->stepping && (d->wake || d->statuses.len || d->dirty.count);
@@ -587,6 +611,12 @@ int64_t disp_step(struct disp *d, struct store_tx *tx, int64_t now)
 		struct md_task *edit = store_tx_edit(tx, STORE_TASK, e->key);
 		if (edit)
 			edit->drained = true;
+	}
+	MAP_FOREACH(&d->rising, e) {
+		const struct md_task *t = store_get(d->store, STORE_TASK, e->key);
+		struct md_task *edit = t && is_known(d, t) ? store_tx_edit(tx, STORE_TASK, e->key) : NULL;
+		if (edit)
+			edit->known = true;
 	}
 	return next;
 }

@@ -7,6 +7,8 @@
  *          time, calls disp_step with a transaction, and sends what disp_next gives.
  * Drain:   a task that must stop is first DRAINING on every node that may route to it. Only when all live ones have
  *          acknowledged that version does the task become `drained`, and only then may its agent stop it.
+ * Serve:   a task that serves becomes `known` when all live nodes have acknowledged that they send it traffic; only
+ *          then does start-first take another away for it.
  * Liveness: silence for disp_config.suspect_ns takes a node's tasks out of traffic, for down_ns makes it DOWN. A
  *          connection that was closed (its daemon died or restarts, the machine lives) leaves traffic
  *          alone and makes it DOWN after closed_ns. Times: monotonic ns.

@@ -598,6 +598,7 @@ FIELDS(md_task){
 	SF_OBJ(15, "endpoint", endpoint, &md_endpoint_spec_schema, SCH_INTERNAL),
 	SF_OBJ(16, "spec_version", spec_version, &md_version_schema, SCH_INTERNAL),
 	SF(17, BOOL, "drained", drained, SCH_INTERNAL),
+	SF(18, BOOL, "known", known, SCH_INTERNAL),
 };
 DONE(md_task);
 #undef T

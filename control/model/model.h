@@ -459,6 +459,7 @@ struct md_task {
 	struct md_endpoint_spec endpoint;
 	struct md_version spec_version;
 	bool drained; /* every live node has acknowledged that no new connection goes to it */
+	bool known;   /* every live node has acknowledged that it serves */
 };
 
 /* ---- secret, config --------------------------------------------------------------------------- */

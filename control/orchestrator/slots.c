@@ -17,7 +17,7 @@ bool task_up(const struct md_service *svc, const struct md_task *t)
 	if (t->status.state != MD_TASK_RUNNING || t->desired_state > MD_TASK_RUNNING)
 		return false;
 	(void)svc;
-	return !t->endpoint.ports.n || t->status.traffic >= MD_TRAFFIC_SERVING;
+	return t->status.traffic >= MD_TRAFFIC_SERVING ? t->known : !t->endpoint.ports.n;
 }
 
 /* ---- opening: the tasks of the service, slot by slot ---- */

@@ -186,6 +186,7 @@ WORLD_UNUSED static void world_status(struct world *w, const char *task, int sta
 	WORLD_EDIT(w, STORE_TASK, task, struct md_task, e, {
 		e->status.state = state;
 		e->status.traffic = traffic;
+		e->known |= traffic == MD_TRAFFIC_SERVING;
 		e->status.timestamp = w->now;
 	});
 }

@@ -275,6 +275,39 @@ static void a_task_stops_only_after_all_nodes_acknowledged(void **state)
 	assert_true(task(w, 1)->drained);
 }
 
+static void a_task_is_known_once_all_nodes_acknowledged_that_it_serves(void **state)
+{
+	struct world *w = *state;
+	uint64_t v[4] = { 0 };
+	struct wire_assign a;
+	node_id id;
+	connect_node(w, 1);
+	connect_node(w, 2);
+	struct store_tx *tx = begin(w);
+	add_task(tx, 2, 2);
+	commit(w, tx);
+	step(w);
+	(void)listen_to(w, 1);
+	say(w, 1, 1, MD_TASK_RUNNING, MD_TRAFFIC_STARTING);
+	step(w);
+	(void)listen_to(w, 1);
+	assert_false(task(w, 1)->known);
+	say(w, 1, 1, MD_TASK_RUNNING, MD_TRAFFIC_SERVING);
+	step(w);
+	assert_false(task(w, 1)->known);
+	while (disp_next(w->d, &id, &a)) {
+		v[id.s[MESH_ID_LEN - 1] - '0'] = a.version;
+		sch_clear(&wire_assign_schema, &a);
+	}
+	disp_ack(w->d, id_of('n', 1), v[1], w->now);
+	step(w);
+	assert_false(task(w, 1)->known);
+	disp_ack(w->d, id_of('n', 2), v[2], w->now);
+	assert_true(disp_pending(w->d));
+	step(w);
+	assert_true(task(w, 1)->known);
+}
+
 static void a_task_that_never_served_is_drained_at_once(void **state)
 {
 	struct world *w = *state;
@@ -402,6 +435,7 @@ int main(void)
 		T(snapshot_holds_only_what_a_node_needs),
 		T(interest_comes_and_goes_with_tasks),
 		T(a_task_stops_only_after_all_nodes_acknowledged),
+		T(a_task_is_known_once_all_nodes_acknowledged_that_it_serves),
 		T(a_task_that_never_served_is_drained_at_once),
 		T(a_dead_node_holds_nothing_up),
 		T(silence_takes_traffic_away_before_the_node_is_down),
