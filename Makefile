@@ -11,13 +11,12 @@ CC      := gcc
 CLANG   := clang
 VERSION := $(shell cat VERSION)
 
+comma := ,
 ifneq ($(SAN),)
 B := build/san-$(subst $(comma),-,$(SAN))
 endif
-comma := ,
-
 PKGS_CONTROL := libuv wolfssl libmicrohttpd jansson
-PKGS_DP      := libnl-3.0 libnl-route-3.0 libmnl libnftnl libbpf
+PKGS_DP      := libnl-3.0 libnl-route-3.0 libmnl libnftnl libnftables libbpf
 PKGS_CLI     := jansson yaml-0.1 smartcols
 
 WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wpointer-arith \

@@ -66,7 +66,7 @@ trap 'rm -rf "$out"' EXIT
 cp "$script" "$out/script"
 cat >"$vm/guest.sh" <<GUEST
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root MESH_BUILD=$build
-mount -t tmpfs t /run; mount -t tmpfs t /var/lib; mount -t tmpfs t /tmp; mount -t tmpfs t /mnt
+mount -t tmpfs t /run; mount -t tmpfs t /var/lib; mount -t tmpfs t /mnt
 mount -t cgroup2 c /sys/fs/cgroup; mount -t bpf b /sys/fs/bpf; mount -t 9p -o trans=virtio,version=9p2000.L,cache=none out /mnt
 mkdir -p /lib/modules/$version; mount --bind $vm/kernel/lib/modules/$version /lib/modules/$version
 ip link set lo up
