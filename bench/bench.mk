@@ -12,3 +12,14 @@ $(B)/gen/wrap.skel.h: $(B)/bpf/wrap.bpf.o
 .PHONY: bench-packet
 bench-packet: deps $(B)/bench/packet ## what a packet costs in each BPF program, beside katran's figures
 	$(Q)$(B)/bench/packet -o $(B)/bench-packet.json
+
+.PHONY: bench-path bench-peers
+bench-path: deps bench-peers $(B)/bench/path ## CPU an operation: mesh, VIP, overlay beside routing, nft, iptables, HAProxy, VXLAN, Swarm's chain
+	$(Q)$(B)/bench/path -o $(B)/bench-path.json
+# Only what benchmarks compare with; nothing of meshd needs it.
+bench-peers:
+	$(Q)for p in haproxy dnsmasq-base unbound nsd knot dnsperf iptables; do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	  [ -z "$$missing" ] || { [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; \
+	  chmod 755 /usr/sbin/policy-rc.d; mine=1; }; DEBIAN_FRONTEND=noninteractive apt-get install -y \
+	  --no-install-recommends $$missing >/dev/null; rc=$$?; [ -z "$$mine" ] || rm -f /usr/sbin/policy-rc.d; exit $$rc; }
