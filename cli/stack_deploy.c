@@ -524,7 +524,7 @@ static int wait_for(struct deploy *d, const char *service, const json_t *dep, st
 		return 0;
 	}
 	return mesh_fail(err, MESH_E_TIMEOUT, "service %s: depends_on %s: not %s after %lld s (%lld of %lld tasks)",
-	                 service, name, condition + strlen("service_"), (long long)(limit / 1000),
+	                 service, js(dep, "service"), condition + strlen("service_"), (long long)(limit / 1000),
 	                 (long long)(st.job ? st.completed : st.running), (long long)(st.job ? st.total : st.desired));
 }
 
@@ -828,7 +828,7 @@ const struct command stack_deploy_command = {
 	.usage = "STACK",
 	.summary = "Deploy a new stack or update an existing stack",
 	.more = "Changes only what changed. New contents of a config or secret make a new version of it (name.2), to "
-	        "which\n"
+		"which\n"
 		"its services roll. Services are made in the order of depends_on, and wait for what it says.",
 	FLAGS(deploy_flags),
 	.run = run_deploy,

@@ -23,8 +23,8 @@ static bool needs_quotes(const char *s)
 	struct cv v = { .s = s };
 
 	yaml_resolve(&v);
-	if (v.kind != CV_STR || strchr("-?:,[]{}#&*!|>'\"%@` \t", *s))
-		return *s != '-' || v.kind != CV_STR || !s[1] || s[1] == ' ';
+	if (v.kind != CV_STR || strchr("?:,[]{}#&*!|>'\"%@` \t", *s) || (*s == '-' && (!s[1] || s[1] == ' ')))
+		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (!strcasecmp(s, words[i]))
 			return true;
@@ -38,12 +38,27 @@ static bool needs_quotes(const char *s)
 	return isdigit((unsigned char)*s) && !s[strspn(s, "0123456789_:")];
 }
 
+/* False where a character needs an escape, which single quotes do not have. */
+static bool single_quotes(const char *s, struct buf *out)
+{
+	for (const char *p = s; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return false;
+	buf_puts(out, "'");
+	for (; *s; s++)
+		buf_puts(out, *s == '\'' ? "''" : (char[]){ *s, 0 });
+	buf_puts(out, "'");
+	return true;
+}
+
 static void emit_text(struct buf *out, const char *s)
 {
 	if (*s && !needs_quotes(s)) {
 		buf_puts(out, s);
 		return;
 	}
+	if (strchr(s, '"') && single_quotes(s, out))
+		return;
 	buf_puts(out, "\"");
 	for (; *s; s++) {
 		if (*s == '"' || *s == '\\')

@@ -121,6 +121,8 @@ static int external_named(struct check *ck, const char *section, const char *nam
 {
 	struct cv *e = cv_get(v, "external");
 
+	if (cv_true(e) && !cv_get(v, "name"))
+		cv_set(ck->a, v, "name", cv_str(ck->a, name, e));
 	if (!cv_is(e, CV_MAP))
 		return 0;
 	if (cv_get(e, "name")) {
@@ -131,6 +133,8 @@ static int external_named(struct check *ck, const char *section, const char *nam
 		cv_set(ck->a, v, "name", cv_get(e, "name"));
 	}
 	cv_set(ck->a, v, "external", cv_bool(ck->a, true, e));
+	if (!cv_get(v, "name"))
+		cv_set(ck->a, v, "name", cv_str(ck->a, name, e));
 	return 0;
 }
 

@@ -353,8 +353,8 @@ static void volume_option(struct check *ck, struct cv *m, const char *opt, size_
 	static const char *const consistencies[] = { "cached", "consistent", "delegated" };
 	const char *o = arena_str(ck->a, opt, n);
 
-	if (!strcmp(o, "ro") || !strcmp(o, "rw"))
-		cv_set(ck->a, m, "read_only", cv_bool(ck->a, o[1] == 'o', m));
+	if (!strcmp(o, "ro"))
+		cv_set(ck->a, m, "read_only", cv_bool(ck->a, true, m));
 	else if (!strcmp(o, "nocopy"))
 		cv_set(ck->a, member(ck, m, "volume"), "nocopy", cv_bool(ck->a, true, m));
 	for (size_t i = 0; i < ARRAY_SIZE(propagations); i++)
