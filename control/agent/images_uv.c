@@ -765,30 +765,34 @@ static bool take_refs(struct job *j, struct buf *json, bool docker)
 	return true;
 }
 
+/*
+ * `tar -C layout -cf x .` writes "./index.json": tar is asked for both names and complains of the one that is not
+ * there, so what came out decides.
+ */
 static void on_oci_index(void *arg, int code, struct buf *out, struct buf *errout)
 {
 	struct job *j = arg;
-	if (code > 0) {
+	if (code > 0 && !out->len) {
 		job_fail(j, MESH_E_INVALID,
 		         "cannot load '%s': neither a docker archive (manifest.json) nor an OCI archive (index.json): "
 		         "%s",
 		         j->path, child_complaint(errout));
 		return;
 	}
-	if (step_ok(j, code, errout) && take_refs(j, out, false))
+	if (step_ok(j, code > 0 ? 0 : code, errout) && take_refs(j, out, false))
 		load_next(j);
 }
 
 static void on_docker_manifest(void *arg, int code, struct buf *out, struct buf *errout)
 {
 	struct job *j = arg;
-	if (code > 0 && !j->im->closing) {
+	if (code > 0 && !out->len && !j->im->closing) {
 		CLEAN_FREE char *in = xasprintf("%s/in", j->tmp);
-		const char *argv[] = { "tar", "-xOf", in, "index.json", NULL };
+		const char *argv[] = { "tar", "-xOf", in, "index.json", "./index.json", NULL };
 		run(j, argv, on_oci_index);
 		return;
 	}
-	if (step_ok(j, code, errout) && take_refs(j, out, true))
+	if (step_ok(j, code > 0 ? 0 : code, errout) && take_refs(j, out, true))
 		load_next(j);
 }
 
@@ -820,7 +824,7 @@ static void start_load(struct job *j)
 		buf_fini(&b);
 		return;
 	}
-	const char *argv[] = { "tar", "-xOf", in, "manifest.json", NULL };
+	const char *argv[] = { "tar", "-xOf", in, "manifest.json", "./manifest.json", NULL };
 	run(j, argv, on_docker_manifest);
 }
 
