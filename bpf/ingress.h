@@ -72,7 +72,7 @@ static __always_inline bool target_of_backend(struct target *t, __u32 i)
 	t->node = b->node.w[3];
 	t->ifindex = b->ifindex;
 	t->task = 0;
-	t->serving = b->state == BACKEND_SERVING;
+	t->serving = takes_new(b);
 	__builtin_memcpy(t->mac, b->mac, ETH_ALEN);
 	return true;
 }
@@ -86,7 +86,7 @@ static __always_inline void target_of_endpoint(struct target *t, const struct ab
 	t->node = ep->node.w[3];
 	t->ifindex = ep->ifindex;
 	t->task = ep->task;
-	t->serving = !b || b->state == BACKEND_SERVING;
+	t->serving = !b || takes_new(b);
 	__builtin_memcpy(t->mac, ep->mac, ETH_ALEN);
 }
 

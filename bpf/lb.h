@@ -48,6 +48,12 @@ static __always_inline bool takes_old(const struct abi_backend *b)
 	return b && (b->state == BACKEND_SERVING || b->state == BACKEND_DRAINING);
 }
 
+/* At its own node a task that starts takes what another node, ahead of this one, already sends it. */
+static __always_inline bool takes_new(const struct abi_backend *b)
+{
+	return b->state == BACKEND_SERVING || b->state == BACKEND_STARTING;
+}
+
 static __always_inline struct abi_service *service_of(__u32 i)
 {
 	return bpf_map_lookup_elem(&services, &i);
@@ -68,25 +74,36 @@ static __always_inline void remember(const struct abi_choice_key *k, __u32 i)
 	}
 }
 
-/* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
-static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
+static __always_inline struct abi_choice_key choice_key(const struct packet *p)
 {
-	struct abi_choice_key k = {
+	return (struct abi_choice_key){
 		.client = p->saddr,
 		.dst = p->daddr,
 		.cport = p->sport,
 		.dport = p->dport,
 		.proto = p->proto,
 	};
-	struct abi_choice *c = bpf_map_lookup_elem(&choices, &k);
-	bool begins = p->proto == IPPROTO_TCP && is_new(p);
+}
 
-	if (c && !begins) {
-		struct abi_backend *b = backend_of(c->backend);
-		if (b && b->uid == c->uid && takes_old(b)) {
-			event(CACHED);
-			return c->backend;
-		}
+/* Whom the flow was given to, while that one takes its packets; 0 = not remembered. */
+static __always_inline __u32 recall(const struct abi_choice_key *k)
+{
+	struct abi_choice *c = bpf_map_lookup_elem(&choices, k);
+	struct abi_backend *b = c ? backend_of(c->backend) : 0;
+
+	return c && b && b->uid == c->uid && takes_old(b) ? c->backend : 0;
+}
+
+/* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
+static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
+{
+	struct abi_choice_key k = choice_key(p);
+	bool begins = p->proto == IPPROTO_TCP && is_new(p);
+	__u32 known = begins ? 0 : recall(&k);
+
+	if (known) {
+		event(CACHED);
+		return known;
 	}
 	if (begins || prev == cur || !takes_old(backend_of(prev))) {
 		if (begins || prev != cur)
@@ -115,20 +132,36 @@ static __always_inline __u32 choose(struct abi_service *s, const struct packet *
 	return prev == 0 || prev == cur ? cur : choose_changing(s, p, cur, prev & ~SLOT_LOOKUP);
 }
 
-/* Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. */
-static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip)
+/*
+ * Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. Who begins elsewhere
+ * is remembered here too: until the ingress knows better, the rest of the flow comes the same way.
+ */
+static __noinline __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 {
 	__u32 hash = flow_hash(p, s->flags);
 	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
-	struct abi_backend *c = backend_of(cur), *o = backend_of(prev);
-	/* A datagram nobody knows would find nobody there either, and is passed on only once. */
+	struct abi_choice_key k = choice_key(p);
+	/* A datagram nobody knows would find nobody at the previous choice either, and is passed on only once. */
 	bool old = p->proto == IPPROTO_TCP && !is_new(p);
+	__u32 known = old ? recall(&k) : 0;
+	struct abi_backend *b = backend_of(known);
 
-	if (old && takes_old(o) && o->ip.w[3] != ip)
+	if (b && b->ip.w[3] != ip)
+		return known;
+	b = backend_of(prev);
+	if (old && takes_old(b) && b->ip.w[3] != ip)
 		return prev;
-	if (c && c->state == BACKEND_SERVING && c->ip.w[3] != ip)
-		return cur;
-	return 0;
+	b = backend_of(cur);
+	if (!b || b->state != BACKEND_SERVING || b->ip.w[3] == ip)
+		return 0;
+	if (!old && p->proto == IPPROTO_TCP)
+		remember(&k, cur);
+	return cur;
+}
+
+static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip)
+{
+	return pick_other(s, p, ip);
 }
 
 #endif

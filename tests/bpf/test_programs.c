@@ -1413,6 +1413,85 @@ static void nothing_leaks(void **state)
 	assert_int_equal(gone, waiting);
 }
 
+/* ---- flows through many changes ---- */
+
+#define CROWD 6
+#define FLOWS 1200
+
+static void set_crowd(const enum dp_backend_state *states)
+{
+	struct ebpf_backend b[CROWD] = {};
+	struct ebpf_service s = { .key = 77, .vni = INGRESS_VNI, .backends = b };
+
+	for (int i = 0; i < CROWD; i++) {
+		char ip[32];
+		if (states[i] == DP_BACKEND_STATE_MAX)
+			continue;
+		snprintf(ip, sizeof(ip), "10.0.0.%d", 21 + i);
+		b[s.n++] = (struct ebpf_backend){ .ip = ip_of(ip), .node = ip_of(N2), .state = states[i] };
+	}
+	OK(ebpf_set_service(e, &s, &err));
+}
+
+/* Which of the crowd a packet of flow f goes to. */
+static int goes_to(int f, uint8_t flags)
+{
+	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
+	struct row r = { .prog = PROG_UPLINK,
+		         .dev = UP0,
+		         .in = { .src = CLIENT,
+		                 .dst = N1,
+		                 .sport = (uint16_t)(20000 + f),
+		                 .dport = 8099,
+		                 .proto = TCP,
+		                 .tcp = flags } };
+	size_t n = build(&r.in, in_mem + 2), out_len;
+
+	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
+	return out_mem[2 + 5] - 21;
+}
+
+/* Whatever comes and goes, a flow whose task lives stays with it, seen often or seldom. */
+static void flows_keep_their_task(void **state)
+{
+	static int owner[FLOWS], n;
+	enum dp_backend_state states[CROWD] = { DP_SERVING, DP_SERVING, DP_SERVING };
+	uint64_t rnd = 42;
+
+	(void)state;
+	for (int i = 3; i < CROWD; i++)
+		states[i] = DP_BACKEND_STATE_MAX;
+	set_crowd(states);
+	set_port(8099, 77, false);
+	for (int change = 0; change < 100; change++) {
+		for (int k = 0; k < 12 && n < FLOWS; k++) {
+			owner[n] = goes_to(n, SYN);
+			assert_int_equal(states[owner[n]], DP_SERVING);
+			n++;
+		}
+		for (int f = 0; f < n; f++) {
+			rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+			if (owner[f] >= 0 && rnd >> 62 == 0 && goes_to(f, ACK) != owner[f])
+				fail_msg("flow %d of task %d went to another after change %d", f, owner[f], change);
+		}
+		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+		int at = (int)((rnd >> 33) % CROWD), serving = 0;
+		for (int i = 0; i < CROWD; i++)
+			serving += i != at && states[i] == DP_SERVING;
+		if (states[at] == DP_BACKEND_STATE_MAX) {
+			states[at] = DP_SERVING;
+		} else if (states[at] == DP_DRAINING) {
+			states[at] = DP_BACKEND_STATE_MAX;
+			for (int f = 0; f < n; f++)
+				owner[f] = owner[f] == at ? -1 : owner[f];
+		} else if (serving) {
+			states[at] = DP_DRAINING;
+		}
+		set_crowd(states);
+	}
+	ebpf_del_service(e, 77);
+}
+
 static void metrics(void **state)
 {
 	struct buf b = {};
@@ -1428,12 +1507,13 @@ static void metrics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(uplink),        cmocka_unit_test(answers),
-		cmocka_unit_test(loopback),      cmocka_unit_test(tunnel),
-		cmocka_unit_test(task),          cmocka_unit_test(arp),
-		cmocka_unit_test(drain),         cmocka_unit_test(flow_count_follows_tcp),
-		cmocka_unit_test(cut_short),     cmocka_unit_test(metrics),
-		cmocka_unit_test(nothing_leaks), cmocka_unit_test(restart_sweeps),
+		cmocka_unit_test(uplink),         cmocka_unit_test(answers),
+		cmocka_unit_test(loopback),       cmocka_unit_test(tunnel),
+		cmocka_unit_test(task),           cmocka_unit_test(arp),
+		cmocka_unit_test(drain),          cmocka_unit_test(flow_count_follows_tcp),
+		cmocka_unit_test(cut_short),      cmocka_unit_test(metrics),
+		cmocka_unit_test(nothing_leaks),  cmocka_unit_test(flows_keep_their_task),
+		cmocka_unit_test(restart_sweeps),
 	};
 
 	if (geteuid() != 0) {
