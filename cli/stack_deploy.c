@@ -21,6 +21,7 @@
 #define POLL_MS 150
 /* A dependency that only has to be started is waited for this long, then deploying goes on. */
 #define STARTED_WAIT_MS 30000
+#define UPDATE_TRIES 5
 #define VERSION_LABEL "mesh.stack.version-of"
 
 /* ---- reading files ------------------------------------------------------------------------------- */
@@ -652,28 +653,53 @@ static void image_of_update(struct deploy *d, json_t *spec, const json_t *old, c
 	}
 }
 
+/* Posting the same again starts a paused update anew; else it would only forget what to roll back to. */
+static bool up_to_date(const json_t *spec, const json_t *old)
+{
+	return !strstr(js(old, "UpdateStatus.State"), "paused") && same_spec(spec, jo(old, "Spec"));
+}
+
+static int post_update(struct deploy *d, json_t *spec, const json_t *old, const char *headers, struct mesh_err *err)
+{
+	JSON_CLEAN answer = NULL;
+	JSON_CLEAN now = NULL;
+	int64_t version = ji(old, "Version.Index");
+	int rc;
+
+	/* The service may have changed since it was read: an update of it that still goes on writes its progress. */
+	for (int attempt = 0;; attempt++) {
+		CLEAN_FREE char *path = xasprintf("/services/%s/update?%sversion=%lld", js(old, "ID"),
+		                                  headers ? "" : "registryAuthFrom=spec&", (long long)version);
+		rc = post_spec(d, path, spec, headers, &answer, err);
+		if (rc >= 0 || attempt == UPDATE_TRIES || !err || !strstr(err->msg, "out of sequence"))
+			break;
+		json_decref(now);
+		now = NULL;
+		rc = api_get(d->c, &now, err, "/services/%s?insertDefaults=false", js(old, "ID"));
+		if (rc < 0)
+			break;
+		version = ji(now, "Version.Index");
+	}
+	if (rc >= 0)
+		print_answer(answer);
+	return rc;
+}
+
 static int update_service(struct deploy *d, const char *name, json_t *spec, const json_t *old, const char *headers,
                           struct mesh_err *err)
 {
-	JSON_CLEAN answer = NULL;
-	CLEAN_FREE char *path = NULL;
-
 	image_of_update(d, spec, old, headers);
 	jset(spec, "TaskTemplate.ForceUpdate", json_integer(ji(old, "Spec.TaskTemplate.ForceUpdate")));
-	/* An update that changes nothing would still forget what to roll back to. */
-	if (same_spec(spec, jo(old, "Spec")) && !headers) {
+	if (!headers && up_to_date(spec, old)) {
 		printf("Service %s is up to date (id: %s)\n", name, js(old, "ID"));
 		fflush(stdout);
 		return 0;
 	}
 	printf("Updating service %s (id: %s)\n", name, js(old, "ID"));
 	fflush(stdout);
-	path = xasprintf("/services/%s/update?%sversion=%lld", js(old, "ID"), headers ? "" : "registryAuthFrom=spec&",
-	                 (long long)ji(old, "Version.Index"));
-	int rc = post_spec(d, path, spec, headers, &answer, err);
+	int rc = post_update(d, spec, old, headers, err);
 	if (rc < 0)
 		return mesh_wrap(err, rc, "failed to update service %s", name);
-	print_answer(answer);
 	strs_add(&d->touched, js(old, "ID"));
 	return 0;
 }

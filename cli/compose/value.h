@@ -79,7 +79,8 @@ static inline bool cv_is(const struct cv *v, enum cv_kind kind)
 }
 
 #define CV_EACH(map, it)                                                                                               \
-	for (struct cv_item *it = (map) ? (map)->items : NULL, *it##_end = it ? it + (map)->n : NULL; it < it##_end; it++)
+	for (struct cv_item *it = (map) ? (map)->items : NULL, *it##_end = it ? it + (map)->n : NULL; it < it##_end;   \
+	     it++)
 
 /* Where one is in the file, for messages: services.web.ports.0 */
 struct cv_path {
@@ -92,8 +93,8 @@ const char *cv_path_str(struct arena *a, const struct cv_path *p);
 
 int cv_fail(const struct cv *v, struct mesh_err *err, const char *fmt, ...) MESH_PRINTF(3, 4);
 
-/* The first document of a YAML file. Plain scalars are typed as docker's reader types them (core schema,
- * and octal with a leading 0); a mapping key twice, an unknown or circular alias, or too much of anything is an error. */
+/* The first document of a YAML file. Plain scalars are typed as docker's reader types them (core schema, and octal
+ * with a leading 0); a mapping key twice, an unknown or circular alias, or too much of anything is an error. */
 int yaml_read(struct arena *a, const char *file, const char *text, size_t len, struct cv **out,
               struct mesh_err *err) MESH_MUST_CHECK;
 /* Types a plain scalar: sets kind, i, f. */

@@ -16,6 +16,7 @@
 struct frame {
 	struct cv *v;
 	const char *key; /* mapping: the key that waits for its value */
+	bool merge;      /* that key is a plain << */
 	int key_line;
 	struct cv *merges; /* list of mappings named by << */
 	struct map seen;   /* keys -> line, so that a key twice is found in time */
@@ -202,7 +203,7 @@ static int place(struct reader *r, struct cv *v, size_t line, struct mesh_err *e
 	}
 	const char *key = f->key;
 	f->key = NULL;
-	if (!strcmp(key, "<<"))
+	if (f->merge)
 		return take_merge(r, f, v, line, err);
 	if (f->v->n >= COMPOSE_MAX_KEYS)
 		return fail_at(r, line, err, "more than %u keys in one mapping", COMPOSE_MAX_KEYS);
@@ -222,6 +223,7 @@ static int take_key(struct reader *r, struct frame *f, const char *key, size_t l
 		               (int)(intptr_t)before);
 	map_put(&f->seen, key, (void *)(intptr_t)(line + 1));
 	f->key = key;
+	f->merge = false;
 	f->key_line = (int)line + 1;
 	return 0;
 }
@@ -266,8 +268,11 @@ static int on_scalar(struct reader *r, const yaml_event_t *e, struct mesh_err *e
 
 	if (memchr(text, 0, len))
 		return fail_at(r, line, err, "a NUL character cannot be part of a stack file");
-	if (f && f->v->kind == CV_MAP && !f->key)
-		return take_key(r, f, arena_str(r->a, text, len), line, err);
+	if (f && f->v->kind == CV_MAP && !f->key) {
+		int taken = take_key(r, f, arena_str(r->a, text, len), line, err);
+		f->merge = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && !strcmp(text, "<<");
+		return taken;
+	}
 	struct cv *v = cv_new(r->a, CV_STR, NULL);
 	v->file = r->file;
 	v->line = (int)line + 1;
