@@ -379,6 +379,12 @@ static int build_remove(struct req *r, struct store_tx *tx, struct mesh_err *err
 	if (network_used(r->store, n->meta.id, user))
 		return api_rpc_fail(err, MESH_E_IN_USE, "FailedPrecondition", "network %s is in use by service %s",
 		                    n->meta.id, user);
+	STORE_EACH(r->store, STORE_TASK, struct md_task, t)
+		if (md_task_standalone(t) && !md_task_ended(t) &&
+		    attaches(t->spec.networks.v, t->spec.networks.n, n->meta.id))
+			return mesh_fail(err, MESH_E_FORBIDDEN,
+			                 "error while removing network: network %s has active endpoints (name:\"%s\")",
+			                 n->spec.name, t->spec.attachment->name ? t->spec.attachment->name : "");
 	store_tx_delete(tx, STORE_NETWORK, n->meta.id);
 	return 0;
 }

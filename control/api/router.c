@@ -16,6 +16,7 @@ static const struct route routes[] = {
 	{ "GET", "/_mesh/node", api_mesh_node, 0 },
 	{ "GET", "/_mesh/nodes/{}", api_mesh_node_inspect, R_MANAGER },
 	{ "GET", "/_mesh/services/{}", api_mesh_service_inspect, R_MANAGER },
+	{ "POST", "/_mesh/services/{}/rebalance", api_mesh_service_rebalance, R_MANAGER },
 
 	{ "GET", "/swarm", api_swarm_inspect, R_MANAGER },
 	{ "POST", "/swarm/init", api_swarm_init, 0 },

@@ -282,6 +282,25 @@ void api_service_update(struct req *r)
 		req_change(r, build_update, reply_updated);
 }
 
+/* ---- rebalancing ------------------------------------------------------------------------------ */
+
+static int build_rebalance(struct req *r, struct store_tx *tx, struct mesh_err *err)
+{
+	const void *sv;
+	int rc = api_find(r, STORE_SERVICE, &sv, err);
+	return rc ? rc : brain_rebalance(store_tx_edit(tx, STORE_SERVICE, ((const struct md_meta *)sv)->id), err);
+}
+
+static void reply_rebalancing(struct req *r)
+{
+	req_reply_empty(r, 202);
+}
+
+void api_mesh_service_rebalance(struct req *r)
+{
+	req_change(r, build_rebalance, reply_rebalancing);
+}
+
 /* ---- removing --------------------------------------------------------------------------------- */
 
 /* The object goes at once, as in the engine; the orchestrator stops and reaps its tasks. */

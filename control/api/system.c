@@ -321,6 +321,11 @@ void api_mesh_service_inspect(struct req *r)
 	jw_kstr(&w, "ID", sv->meta.id);
 	jw_kstr(&w, "Name", sv->spec.name);
 	jw_kint(&w, "SpecVersion", (int64_t)sv->spec_version.index);
+	/* What may still be moved, and what is on its way. */
+	int64_t left = (int64_t)sv->rebalance;
+	for (size_t i = 0; i < l.n; i++)
+		left += md_task_wanted(l.v[i]) && ((const struct md_task *)l.v[i])->moving;
+	jw_kint(&w, "Rebalance", left);
 	jw_key(&w, "Tasks");
 	jw_open(&w, '[');
 	for (size_t i = 0; i < l.n; i++)

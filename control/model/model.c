@@ -540,6 +540,7 @@ FIELDS(md_service){
 	SF_OBJ(7, "spec_version", spec_version, &md_version_schema, SCH_INTERNAL),
 	SF_PTR(8, "previous_spec_version", previous_spec_version, &md_version_schema, SCH_INTERNAL),
 	SF(9, BOOL, "pending_delete", pending_delete, SCH_INTERNAL),
+	SF(10, U64, "rebalance", rebalance, SCH_INTERNAL),
 };
 DONE(md_service);
 #undef T
@@ -598,6 +599,7 @@ FIELDS(md_task){
 	SF_OBJ(15, "endpoint", endpoint, &md_endpoint_spec_schema, SCH_INTERNAL),
 	SF_OBJ(16, "spec_version", spec_version, &md_version_schema, SCH_INTERNAL),
 	SF(17, BOOL, "drained", drained, SCH_INTERNAL),
+	SF(19, BOOL, "moving", moving, SCH_INTERNAL),
 	SF(18, BOOL, "known", known, SCH_INTERNAL),
 };
 DONE(md_task);

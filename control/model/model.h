@@ -415,6 +415,7 @@ struct md_service {
 	struct md_version spec_version;           /* internal: moves when spec.task or endpoint changed */
 	struct md_version *previous_spec_version; /* internal */
 	bool pending_delete;                      /* internal: tasks are being drained, then it goes */
+	uint64_t rebalance;                       /* internal: how many tasks may still be moved to even out */
 };
 
 /* ---- task ------------------------------------------------------------------------------------- */
@@ -458,6 +459,7 @@ struct md_task {
 	struct str_map service_labels;
 	struct md_endpoint_spec endpoint;
 	struct md_version spec_version;
+	bool moving;  /* its slot starts another elsewhere, which replaces it once it is up */
 	bool drained; /* every live node has acknowledged that no new connection goes to it */
 	bool known;   /* every live node has acknowledged that it serves */
 };

@@ -38,6 +38,8 @@ int brain_check_network(const struct store *s, const struct md_network_spec *spe
 int brain_check_constraints(const struct str_list *constraints, struct mesh_err *err) MESH_MUST_CHECK;
 /* The rollback of a service: previous spec becomes spec. MESH_E_INVALID without one. */
 int brain_rollback(struct md_service *service, struct mesh_err *err) MESH_MUST_CHECK;
+/* Its tasks are to be moved until they are even; MESH_E_INVALID for what cannot be (global, binpack). */
+int brain_rebalance(struct md_service *service, struct mesh_err *err) MESH_MUST_CHECK;
 /*
  * What a node asks for a container that was run on it (the numbers are enum wire_run_op's): a task without a
  * service that stays on that node. want: CREATE the whole task (desired READY or RUNNING; networks by name), RENAME

@@ -103,6 +103,8 @@ void replicated_decide(struct look *l)
 			slot_decide(l, &l->slots.data[i]);
 	if (n < want)
 		scale_up(l, want - n);
+	else
+		rebalance_decide(l);
 }
 
 /* ---- global ---- */

@@ -154,6 +154,9 @@ static void file_wanted(struct look *l, struct slot *s, struct view *v)
 	if (placed && (!node_keeps_tasks(n) || (current && !sched_matcher_ok(l->match, n)))) {
 		s->stranded = better(l, s->stranded, v);
 		s->down = s->down || !n || n->status.state == MD_NODE_DOWN;
+	} else if (current && placed && t->moving) {
+		s->stranded = better(l, s->stranded, v);
+		s->moving = true;
 	} else if (!current) {
 		s->outdated = better(l, s->outdated, v);
 	} else {
@@ -224,8 +227,11 @@ static struct view *elder(const struct look *l, const struct slot *s)
 	return s->outdated ? s->outdated : stays;
 }
 
-static bool start_first(const struct look *l)
+static bool start_first(const struct look *l, const struct slot *s)
 {
+	if (s->moving)
+		return true;
+
 	const struct md_update_config *c = l->config ? l->config : l->svc->spec.update;
 	bool job = l->mode == MD_MODE_REPLICATED_JOB || l->mode == MD_MODE_GLOBAL_JOB;
 	return !job && c && c->order == MD_ORDER_START_FIRST;
@@ -280,7 +286,7 @@ static void decide_good(struct look *l, struct slot *s)
 		else
 			wake_at(l, at);
 	}
-	bool alone = task_up(l->svc, t) || !start_first(l);
+	bool alone = task_up(l->svc, t) || !start_first(l, s);
 	retire_others(l, s, s->good, alone ? NULL : elder(l, s));
 }
 
@@ -303,9 +309,9 @@ void slot_decide(struct look *l, struct slot *s)
 		l->allowed -= !idle;
 		if (s->stranded && s->down)
 			view_wish(l, s->stranded, MD_TASK_SHUTDOWN);
-		replace(l, s, start_first(l));
+		replace(l, s, start_first(l, s));
 	} else if (s->stranded) {
-		replace(l, s, start_first(l) && !s->down);
+		replace(l, s, start_first(l, s) && !s->down);
 	} else {
 		decide_empty(l, s);
 	}

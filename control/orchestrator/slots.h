@@ -34,6 +34,7 @@ struct slot {
 	struct view *last;     /* the newest that is left and not to be removed, or NULL */
 	bool live;             /* not one that is being removed */
 	bool down;             /* stranded on a node that is down or gone */
+	bool moving;           /* stranded is on its way to another node: it stays until its successor is up */
 	bool finished; /* nothing more to do: its last task ended and policy says that is it, or its node is out */
 	bool failed;   /* a task made by this update ended by itself here */
 };
@@ -88,6 +89,9 @@ void update_count(struct look *l);
 /* After: is it complete? */
 void update_after(struct look *l);
 bool slot_needs_update(const struct slot *s);
+
+/* ---- rebalance.c ---- */
+void rebalance_decide(struct look *l);
 
 /* ---- modes.c ---- */
 /* May a new task of a global service be started there? */
