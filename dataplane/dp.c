@@ -197,6 +197,12 @@ void dp_metrics(struct dp *d, struct buf *out)
 
 static void do_delta(struct dp *d, struct dp_delta *delta)
 {
+	/* A port is refused to a service when the host listens on it: as of now, not of the last look. */
+	bool ports = false;
+	for (size_t i = 0; i < delta->changes.n; i++)
+		ports |= delta->changes.v[i].kind == DP_SERVICE;
+	if (ports)
+		dp_observe_ports(d);
 	dp_state_apply(d, delta);
 	d->dirty = d->version_due = true;
 }
