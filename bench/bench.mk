@@ -23,3 +23,7 @@ bench-peers:
 	  [ -z "$$missing" ] || { [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; \
 	  chmod 755 /usr/sbin/policy-rc.d; mine=1; }; DEBIAN_FRONTEND=noninteractive apt-get install -y \
 	  --no-install-recommends $$missing >/dev/null; rc=$$?; [ -z "$$mine" ] || rm -f /usr/sbin/policy-rc.d; exit $$rc; }
+
+.PHONY: bench-maglev
+bench-maglev: deps $(B)/bench/maglev ## balance and disruption of the tables, beside the paper's and rendezvous hashing
+	$(Q)$(B)/bench/maglev -o $(B)/bench-maglev.json

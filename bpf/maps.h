@@ -46,7 +46,7 @@
 SHARED_ARRAY(runtime, struct abi_runtime, 1);
 SHARED_ARRAY(services, struct abi_service, 4096);
 SHARED_ARRAY(backends, struct abi_backend, 8192);
-SHARED_ARRAY(slots, struct abi_chunk, 16384);
+SHARED_ARRAY(slots, struct abi_chunk, 262144);
 HASH_MAP(ifaces, __u32, struct abi_iface, 4096);
 HASH_MAP(endpoints, struct abi_endpoint_key, struct abi_endpoint, 65536);
 HASH_MAP(vips, struct abi_addr, struct abi_vip, 8192);

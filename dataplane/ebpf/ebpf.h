@@ -112,7 +112,7 @@ struct ebpf_service {
 	const struct ebpf_backend *backends; /* borrowed; in any order */
 	size_t n;
 };
-/* Rebuilds the table when the serving set or weights changed; slots whose owner stays do not move. */
+/* Rebuilds the table when the serving set or weights changed; the table depends on the set alone. */
 int ebpf_set_service(struct ebpf *e, const struct ebpf_service *s, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_del_service(struct ebpf *e, uint64_t key);
 

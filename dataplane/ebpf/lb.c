@@ -13,6 +13,7 @@
 #include "dataplane/ebpf/maglev.h"
 
 #define LIMBO_MS 20
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 static uint64_t now_ns(void)
 {
@@ -257,7 +258,8 @@ static uint16_t other_with(const struct ebpf *e, uint16_t others, uint16_t backe
  * The previous table: a slot keeps the oldest backend that still lives, for its flows are remembered nowhere. Those
  * who had the slot since have their flows in the ingress's memory, which is asked as long as one of them may live.
  */
-static void build_prev(struct ebpf *e, struct service *s, uint16_t *out, const uint16_t *new, unsigned bits)
+static void build_prev(struct ebpf *e, struct service *s, uint16_t *out, unsigned bits, const uint16_t *new,
+                       unsigned new_bits)
 {
 	const struct abi_service *a = &e->services[s->index];
 	const uint16_t *c = table_memory(e, a->cur), *p = table_memory(e, a->prev);
@@ -267,7 +269,7 @@ static void build_prev(struct ebpf *e, struct service *s, uint16_t *out, const u
 		uint16_t was = slot_at(c, a->cur, i), raw = slot_at(p, a->prev, i), other = other_at(s, raw, i);
 		uint16_t base = raw ? raw & ~SLOT_LOOKUP : was;
 		if (!lives(e, base))
-			base = new[i];
+			base = slot_at(new, new_bits, i);
 		other = other == OTHERS_MANY || (lives(e, other) && other != base) ? other : 0;
 		other = other_with(e, other, was, base);
 		others[i] = other;
@@ -313,12 +315,11 @@ static int rebuild(struct ebpf *e, struct service *s, struct mesh_err *err)
 	CLEAN_FREE uint16_t *want = xcalloc((size_t)1 << MAGLEV_BITS_MAX, sizeof(*want));
 	size_t n = serving(e, s, list);
 	unsigned old_bits = (unsigned)(a->cur & 0xff), bits = maglev_bits(n);
+	unsigned prev_bits = MAX(bits, old_bits);
 	uint64_t cur = 0, prev = 0;
 
 	a->n = (uint32_t)n;
-	/* Growing keeps flows in place, shrinking would not. */
-	bits = old_bits > bits ? old_bits : bits;
-	maglev_build(want, bits, table_memory(e, a->cur), old_bits, list, n);
+	maglev_build(want, bits, list, n);
 	if (a->cur && n && bits == old_bits && !memcmp(want, table_memory(e, a->cur), sizeof(*want) << bits))
 		return 0;
 	if (!a->cur && !n)
@@ -330,10 +331,12 @@ static int rebuild(struct ebpf *e, struct service *s, struct mesh_err *err)
 		memcpy(table_memory(e, cur), want, sizeof(*want) << bits);
 	}
 	if (a->cur || a->prev) {
-		prev = table_alloc_retry(e, bits);
+		/* Never coarser than what it remembers. */
+		prev_bits = MAX(prev_bits, (unsigned)(a->prev & 0xff));
+		prev = table_alloc_retry(e, prev_bits);
 		/* Without it old flows of moved slots lean on the flow cache and on second chance. */
 		if (prev)
-			build_prev(e, s, table_memory(e, prev), want, bits);
+			build_prev(e, s, table_memory(e, prev), prev_bits, want, bits);
 	}
 	publish(e, s, cur, prev);
 	return 0;

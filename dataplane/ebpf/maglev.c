@@ -13,11 +13,9 @@ struct member {
 
 unsigned maglev_bits(size_t n)
 {
-	unsigned bits = MAGLEV_BITS_MIN;
-
-	while (bits < MAGLEV_BITS_MAX && ((size_t)1 << bits) < n * 100)
-		bits++;
-	return bits;
+	if (n <= 1)
+		return MAGLEV_BITS_MIN;
+	return n * 100 <= 1u << MAGLEV_BITS_MID ? MAGLEV_BITS_MID : MAGLEV_BITS_MAX;
 }
 
 static uint64_t mix(uint64_t x)
@@ -76,21 +74,11 @@ static void deal_quotas(struct member *m, size_t n, uint32_t size)
 	}
 }
 
-/* Which slots an owner over its quota gives up must not be a run of neighbours: walk in a scattered order. */
-static void keep_old(uint16_t *out, uint32_t size, const uint16_t *old, uint32_t old_size, struct member *const *owner)
+/* In turn, each the next free slot of its permutation, until its quota is full. */
+static void fill(uint16_t *out, uint32_t size, struct member *m, size_t n)
 {
-	for (uint32_t i = 0; i < size; i++) {
-		uint32_t slot = (i * 0x9e3779b1u) & (size - 1);
-		struct member *m = owner[old[slot & (old_size - 1)]];
-		if (m && m->have < m->quota) {
-			out[slot] = m->b->value;
-			m->have++;
-		}
-	}
-}
+	uint32_t empty = size;
 
-static void fill(uint16_t *out, uint32_t size, struct member *m, size_t n, uint32_t empty)
-{
 	while (empty)
 		for (size_t i = 0; i < n && empty; i++) {
 			if (m[i].have == m[i].quota)
@@ -103,28 +91,21 @@ static void fill(uint16_t *out, uint32_t size, struct member *m, size_t n, uint3
 		}
 }
 
-void maglev_build(uint16_t *out, unsigned bits, const uint16_t *old, unsigned old_bits, const struct maglev_backend *b,
-                  size_t n)
+void maglev_build(uint16_t *out, unsigned bits, const struct maglev_backend *b, size_t n)
 {
-	uint32_t size = 1u << bits, empty = size;
+	uint32_t size = 1u << bits;
 
 	memset(out, 0, size * sizeof(*out));
 	if (!n)
 		return;
 	CLEAN_FREE struct member *m = xcalloc(n, sizeof(*m));
-	CLEAN_FREE struct member **owner = xcalloc(UINT16_MAX + 1, sizeof(*owner));
 	for (size_t i = 0; i < n; i++)
 		m[i].b = &b[i];
 	qsort(m, n, sizeof(*m), by_id);
 	for (size_t i = 0; i < n; i++) {
 		m[i].next = (uint32_t)mix(m[i].b->id) & (size - 1);
 		m[i].skip = ((uint32_t)mix(m[i].b->id ^ 0x5851f42d4c957f2dULL) | 1) & (size - 1);
-		owner[m[i].b->value] = &m[i];
 	}
 	deal_quotas(m, n, size);
-	if (old)
-		keep_old(out, size, old, 1u << old_bits, owner);
-	for (size_t i = 0; i < n; i++)
-		empty -= m[i].have;
-	fill(out, size, m, n, empty);
+	fill(out, size, m, n);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role:   Maglev lookup tables with weights, built from the table that is in force: a slot whose owner stays
- *         and is within its quota does not move (the paper's full rebuild moves about half a percent of all
- *         flows for nothing). Pure; without an old table the result depends on the set alone.
+ * Role:   Maglev lookup tables with weights. Pure, and a function of the set alone: every node that knows the same
+ *         backends has the same table, whatever came before (docs/decisions/0020-tables-from-the-set.md).
  * Units:  tables have 1 << bits slots; 0 is an empty slot.
  */
 #ifndef DATAPLANE_EBPF_MAGLEV_H
@@ -11,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MAGLEV_BITS_MIN 8
+/* Three sizes only: another size deals everything anew. */
+#define MAGLEV_BITS_MIN 5
+#define MAGLEV_BITS_MID 12
 #define MAGLEV_BITS_MAX 16
 
 struct maglev_backend {
@@ -20,14 +21,10 @@ struct maglev_backend {
 	uint16_t value;  /* what its slots hold, nonzero, distinct */
 };
 
-/* Slots for n backends: at least 100 each, within the limits above. */
+/* Slots for n backends: at least 100 each up to 655 of them. */
 unsigned maglev_bits(size_t n);
 
-/*
- * Fills out[1 << bits]. old (nullable) has 1 << old_bits slots, old_bits <= bits: it is read as if it had been
- * repeated to the new size, which keeps every flow where it is. n = 0 gives all zeros.
- */
-void maglev_build(uint16_t *out, unsigned bits, const uint16_t *old, unsigned old_bits, const struct maglev_backend *b,
-                  size_t n);
+/* Fills out[1 << bits], every slot. n = 0 gives all zeros. */
+void maglev_build(uint16_t *out, unsigned bits, const struct maglev_backend *b, size_t n);
 
 #endif

@@ -57,7 +57,7 @@ static void balance(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		unsigned bits = maglev_bits(sizes[i]);
 		assert_true(bits >= MAGLEV_BITS_MIN && bits <= MAGLEV_BITS_MAX);
-		maglev_build(a, bits, NULL, 0, set, sizes[i]);
+		maglev_build(a, bits, set, sizes[i]);
 		check_shares(a, bits, set, sizes[i]);
 	}
 }
@@ -70,8 +70,8 @@ static void order_of_the_set_does_not_matter(void **state)
 	make_set(50);
 	for (int i = 0; i < 50; i++)
 		other[i] = set[(i * 7 + 3) % 50];
-	maglev_build(a, 13, NULL, 0, set, 50);
-	maglev_build(b, 13, NULL, 0, other, 50);
+	maglev_build(a, 13, set, 50);
+	maglev_build(b, 13, other, 50);
 	assert_memory_equal(a, b, sizeof(uint16_t) << 13);
 }
 
@@ -83,7 +83,7 @@ static void weights(void **state)
 	set[1].weight = 10;
 	set[2].weight = 1;
 	set[3].weight = 0;
-	maglev_build(a, 12, NULL, 0, set, 4);
+	maglev_build(a, 12, set, 4);
 	check_shares(a, 12, set, 4);
 }
 
@@ -95,76 +95,76 @@ static void nobody_goes_empty(void **state)
 	set[0].weight = 1000000;
 	set[1].weight = 1;
 	set[2].weight = 1;
-	maglev_build(a, 8, NULL, 0, set, 3);
+	maglev_build(a, 8, set, 3);
 	count(a, 8);
 	assert_int_equal(counts[1], 254);
 	assert_int_equal(counts[2], 1);
 	assert_int_equal(counts[3], 1);
 }
 
-static void removal_moves_only_what_it_must(void **state)
+/* Slots whose owner is in both sets and changed all the same, of a thousand. */
+static size_t moved_for_nothing(unsigned bits, uint16_t gone, uint16_t came)
 {
-	(void)state;
-	make_set(100);
-	unsigned bits = maglev_bits(100);
-	maglev_build(a, bits, NULL, 0, set, 100);
-	for (size_t gone = 0; gone < 100; gone += 9) {
-		struct maglev_backend rest[99];
-		size_t n = 0, moved = 0;
-		for (size_t i = 0; i < 100; i++)
+	size_t moved = 0;
+
+	for (uint32_t i = 0; i < 1u << bits; i++)
+		moved += a[i] != b[i] && a[i] != gone && b[i] != came;
+	return moved * 1000 >> bits;
+}
+
+static void check_removals(size_t n, size_t step, size_t limit)
+{
+	static struct maglev_backend rest[MAX];
+	unsigned bits = maglev_bits(n);
+
+	make_set(n);
+	maglev_build(a, bits, set, n);
+	for (size_t gone = 0; gone < n; gone += step) {
+		size_t k = 0;
+		for (size_t i = 0; i < n; i++)
 			if (i != gone)
-				rest[n++] = set[i];
-		maglev_build(b, bits, a, bits, rest, n);
-		check_shares(b, bits, rest, n);
-		for (uint32_t i = 0; i < 1u << bits; i++) {
-			if (a[i] == set[gone].value)
-				assert_int_not_equal(b[i], a[i]);
-			else
-				moved += a[i] != b[i];
-		}
-		assert_int_equal(moved, 0);
+				rest[k++] = set[i];
+		assert_int_equal(maglev_bits(k), bits);
+		maglev_build(b, bits, rest, k);
+		check_shares(b, bits, rest, k);
+		assert_true(moved_for_nothing(bits, set[gone].value, 0) < limit);
 	}
 }
 
-static void addition_moves_one_share(void **state)
+static void removal_moves_little(void **state)
 {
 	(void)state;
-	make_set(101);
-	unsigned bits = maglev_bits(101);
-	size_t moved = 0;
-	maglev_build(a, bits, NULL, 0, set, 100);
-	maglev_build(b, bits, a, bits, set, 101);
-	check_shares(b, bits, set, 101);
-	for (uint32_t i = 0; i < 1u << bits; i++)
-		if (a[i] != b[i]) {
-			moved++;
-			assert_int_equal(b[i], 101);
-		}
-	assert_true(moved <= (1u << bits) / 101 + 1);
+	check_removals(10, 1, 25);
+	check_removals(40, 3, 40);
+	check_removals(100, 9, 12);
 }
 
-static void no_change_moves_nothing(void **state)
+static void addition_moves_little(void **state)
 {
 	(void)state;
-	make_set(37);
-	set[5].weight = 4;
-	maglev_build(a, 12, NULL, 0, set, 37);
-	maglev_build(b, 12, a, 12, set, 37);
-	assert_memory_equal(a, b, sizeof(uint16_t) << 12);
+	make_set(11);
+	unsigned bits = maglev_bits(10);
+	maglev_build(a, bits, set, 10);
+	maglev_build(b, bits, set, 11);
+	check_shares(b, bits, set, 11);
+	assert_true(moved_for_nothing(bits, 0, 11) < 25);
 }
 
-static void growing_keeps_flows(void **state)
+/* What a slot holds is local to a node; whose slot it is, is not. */
+static void values_do_not_matter(void **state)
 {
+	struct maglev_backend other[20];
+
 	(void)state;
-	make_set(8);
-	size_t moved = 0;
-	maglev_build(a, 8, NULL, 0, set, 7);
-	maglev_build(b, 10, a, 8, set, 8);
-	check_shares(b, 10, set, 8);
-	for (uint32_t i = 0; i < 1u << 10; i++)
-		moved += b[i] != a[i & 255] && b[i] != 8;
-	/* Rounding at the old size: a slot each at most, four times as large now. */
-	assert_true(moved <= 8 * 4);
+	make_set(20);
+	for (size_t i = 0; i < 20; i++) {
+		other[i] = set[i];
+		other[i].value = (uint16_t)(1000 - i);
+	}
+	maglev_build(a, 11, set, 20);
+	maglev_build(b, 11, other, 20);
+	for (uint32_t i = 0; i < 1u << 11; i++)
+		assert_int_equal(b[i], 1001 - a[i]);
 }
 
 /* A long life against a naive check: always full, always fair, never a value of somebody who left. */
@@ -173,12 +173,10 @@ static void random_life(void **state)
 	struct mesh_rng r;
 	struct maglev_backend now[64];
 	bool in[64] = {};
-	uint16_t *old = a, *fresh = b;
 
 	(void)state;
 	make_set(64);
 	mesh_rng_seed(&r, 3);
-	memset(a, 0, sizeof(a));
 	for (int step = 0; step < 500; step++) {
 		size_t n = 0, k = mesh_rng_below(&r, 64);
 		in[k] = !in[k];
@@ -186,17 +184,14 @@ static void random_life(void **state)
 		for (size_t i = 0; i < 64; i++)
 			if (in[i])
 				now[n++] = set[i];
-		maglev_build(fresh, 13, old, 13, now, n);
+		maglev_build(a, 13, now, n);
 		if (n)
-			check_shares(fresh, 13, now, n);
+			check_shares(a, 13, now, n);
 		else
-			count(fresh, 13);
+			count(a, 13);
 		for (size_t i = 0; i < 64; i++)
 			if (!in[i])
 				assert_int_equal(counts[i + 1], 0);
-		uint16_t *t = old;
-		old = fresh;
-		fresh = t;
 	}
 }
 
@@ -207,10 +202,9 @@ int main(void)
 		cmocka_unit_test(order_of_the_set_does_not_matter),
 		cmocka_unit_test(weights),
 		cmocka_unit_test(nobody_goes_empty),
-		cmocka_unit_test(removal_moves_only_what_it_must),
-		cmocka_unit_test(addition_moves_one_share),
-		cmocka_unit_test(no_change_moves_nothing),
-		cmocka_unit_test(growing_keeps_flows),
+		cmocka_unit_test(removal_moves_little),
+		cmocka_unit_test(addition_moves_little),
+		cmocka_unit_test(values_do_not_matter),
 		cmocka_unit_test(random_life),
 	};
 
