@@ -16,6 +16,26 @@ static void indent(struct buf *out, int depth)
 		buf_puts(out, "  ");
 }
 
+/* The character at *p, which is UTF-8; *p moves on. */
+static uint32_t character(const char **p)
+{
+	const unsigned char *s = (const unsigned char *)*p;
+	int more = *s < 0x80 ? 0 : *s < 0xe0 ? 1 : *s < 0xf0 ? 2 : 3;
+	uint32_t c = more ? *s & (0x3fu >> more) : *s;
+
+	for (int i = 1; i <= more; i++)
+		c = c << 6 | (s[i] & 0x3f);
+	*p += more + 1;
+	return c;
+}
+
+/* Characters that YAML does not take as they are, or takes for the end of a line. */
+static bool needs_escape(uint32_t c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe ||
+	       c == 0xffff;
+}
+
 /* Would a reader take it for something else than this text? */
 static bool needs_quotes(const char *s)
 {
@@ -28,9 +48,11 @@ static bool needs_quotes(const char *s)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (!strcasecmp(s, words[i]))
 			return true;
+	for (const char *p = s; *p;)
+		if (needs_escape(character(&p)))
+			return true;
 	for (const char *p = s; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f || (*p == ':' && (p[1] == ' ' || !p[1])) ||
-		    (*p == '#' && p > s && p[-1] == ' '))
+		if ((*p == ':' && (p[1] == ' ' || !p[1])) || (*p == '#' && p > s && p[-1] == ' '))
 			return true;
 	if (s[strlen(s) - 1] == ' ' || !strcmp(s, "=") || !strcmp(s, "<<"))
 		return true;
@@ -41,8 +63,8 @@ static bool needs_quotes(const char *s)
 /* False where a character needs an escape, which single quotes do not have. */
 static bool single_quotes(const char *s, struct buf *out)
 {
-	for (const char *p = s; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+	for (const char *p = s; *p;)
+		if (needs_escape(character(&p)))
 			return false;
 	buf_puts(out, "'");
 	for (; *s; s++)
@@ -60,17 +82,19 @@ static void emit_text(struct buf *out, const char *s)
 	if (strchr(s, '"') && single_quotes(s, out))
 		return;
 	buf_puts(out, "\"");
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			buf_printf(out, "\\%c", *s);
-		else if (*s == '\n')
+	while (*s) {
+		const char *from = s;
+		uint32_t c = character(&s);
+		if (c == '"' || c == '\\')
+			buf_printf(out, "\\%c", (char)c);
+		else if (c == '\n')
 			buf_puts(out, "\\n");
-		else if (*s == '\t')
+		else if (c == '\t')
 			buf_puts(out, "\\t");
-		else if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			buf_printf(out, "\\x%02x", (unsigned char)*s);
+		else if (needs_escape(c))
+			buf_printf(out, c < 0x100 ? "\\x%02x" : "\\u%04x", c);
 		else
-			buf_put(out, s, 1);
+			buf_put(out, from, (size_t)(s - from));
 	}
 	buf_puts(out, "\"");
 }

@@ -280,6 +280,8 @@ static void printed_texts_read_back(void **state)
 		                             "b",
 		                             "\xe2\x80\xa8",
 		                             "\xef\xbb\xbf",
+		                             "\xc2\x80",
+		                             "\xef\xbf\xbf",
 		                             "a,b",
 		                             ", ",
 		                             "trailing ",
