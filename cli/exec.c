@@ -108,7 +108,7 @@ int attach_pump(int sock, const uint8_t *early, size_t early_len, bool tty, bool
 }
 
 /* The window as it is now; later changes are sent from the signal's flag between reads. */
-static void send_size(struct cli *c, const char *id)
+static void send_size(struct cli *c, const char *kind, const char *id)
 {
 	struct winsize ws;
 	struct cli side = { .host = c->host };
@@ -116,23 +116,24 @@ static void send_size(struct cli *c, const char *id)
 	if (ioctl(0, TIOCGWINSZ, &ws) < 0)
 		return;
 	/* a size that cannot be set is no reason not to run */
-	(void)(api_post(&side, NULL, NULL, NULL, "/exec/%s/resize?h=%d&w=%d", id, ws.ws_row, ws.ws_col) < 0);
+	(void)(api_post(&side, NULL, NULL, NULL, "/%s/%s/resize?h=%d&w=%d", kind, id, ws.ws_row, ws.ws_col) < 0);
 	http_free(side.http);
 }
 
 static struct cli *resize_cli;
-static const char *resize_id;
+static const char *resize_id, *resize_kind;
 static pid_t resize_child;
 
 /* A helper process follows the window, so that the pump stays a plain loop. */
-static void follow_size(struct cli *c, const char *id)
+static void follow_size(struct cli *c, const char *kind, const char *id)
 {
 	sigset_t set;
 	int sig;
 
 	resize_cli = c;
 	resize_id = id;
-	send_size(c, id);
+	resize_kind = kind;
+	send_size(c, kind, id);
 	sigemptyset(&set);
 	sigaddset(&set, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -140,8 +141,22 @@ static void follow_size(struct cli *c, const char *id)
 	if (resize_child)
 		return;
 	while (sigwait(&set, &sig) == 0)
-		send_size(resize_cli, resize_id);
+		send_size(resize_cli, resize_kind, resize_id);
 	_exit(0);
+}
+
+int attach_terminal(struct cli *c, const char *kind, const char *id, int sock, const uint8_t *early, size_t early_len,
+                    bool tty, bool use_stdin, struct mesh_err *err)
+{
+	if (tty && isatty(0)) {
+		terminal_make_raw();
+		follow_size(c, kind, id);
+	}
+	int rc = attach_pump(sock, early, early_len, tty, use_stdin, err);
+	terminal_restore();
+	if (resize_child > 0)
+		kill(resize_child, SIGKILL);
+	return rc;
 }
 
 static int start(struct cli *c, const char *id, bool tty, bool input, struct mesh_err *err)
@@ -162,14 +177,7 @@ static int start(struct cli *c, const char *id, bool tty, bool input, struct mes
 	buf_put(&early, raw.http->ready.data, raw.http->ready.len);
 	CLEAN_CLOSE int sock = http_take(raw.http, &early);
 	http_free(raw.http);
-	if (tty) {
-		terminal_make_raw();
-		follow_size(c, id);
-	}
-	rc = attach_pump(sock, early.data, early.len, tty, input, err);
-	terminal_restore();
-	if (resize_child > 0)
-		kill(resize_child, SIGKILL);
+	rc = attach_terminal(c, "exec", id, sock, early.data, early.len, tty, input, err);
 	buf_fini(&early);
 	return rc;
 }
