@@ -27,3 +27,7 @@ bench-peers:
 .PHONY: bench-maglev
 bench-maglev: deps $(B)/bench/maglev ## balance and disruption of the tables, beside the paper's and rendezvous hashing
 	$(Q)$(B)/bench/maglev -o $(B)/bench-maglev.json
+
+.PHONY: bench-dns
+bench-dns: deps bench-peers $(B)/bench/dns ## the resolver of tasks beside dnsmasq, unbound, NSD and Knot
+	$(Q)$(B)/bench/dns -o $(B)/bench-dns.json
