@@ -22,6 +22,7 @@
 #define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
 #define DETACH_BATCH 64
+#define NFT_LIMITS "flows from here to other nodes may move when tasks come or go"
 
 /* ---- reports ------------------------------------------------------------------------------------- */
 
@@ -145,7 +146,7 @@ static void write_services(struct dp *d, struct buf *b)
 			const struct dp_service *s = e->value;
 			const struct dp_network *n = map_get(&d->desired.networks, s->network.s);
 			struct ebpf_stats st;
-			if (!n || ebpf_service_stats(d->ebpf, plan_service_key(&s->id, &s->network), NULL, &st) != 0)
+			if (!n || !d->drv->service_stats(d, plan_service_key(&s->id, &s->network), &st))
 				continue;
 			uint64_t v[] = { st.packets_in, st.bytes_in, st.packets_out, st.bytes_out, st.conns };
 			buf_printf(b, "mesh_service_%s_total{service=\"%s\",network=\"%s\"} %llu\n", names[m],
@@ -163,8 +164,10 @@ static void do_metrics(struct dp *d)
 	write_counter(&b, "mesh_dataplane_operations_total", "Changes made to the kernel's tables.", "counter", d->ops);
 	write_counter(&b, "mesh_dataplane_failures_total", "Changes the kernel refused.", "counter", d->op_failures);
 	write_dns(d, &b);
-	write_services(d, &b);
-	ebpf_metrics(d->ebpf, &b);
+	if (d->drv->service_stats)
+		write_services(d, &b);
+	if (d->drv->metrics)
+		d->drv->metrics(d, &b);
 	pthread_mutex_lock(&d->lock);
 	buf_fini(&d->metrics);
 	d->metrics = b;
@@ -361,13 +364,22 @@ static int choose_driver(struct dp *d, const char *driver, struct mesh_err *err)
 	const char *want = driver && *driver ? driver : "auto";
 	if (strcmp(want, "auto") != 0 && strcmp(want, "ebpf") != 0 && strcmp(want, "nft") != 0)
 		return mesh_fail(err, MESH_E_INVALID, "driver '%s': one of auto, ebpf, nft", want);
-	if (strcmp(want, "nft") == 0)
-		return mesh_fail(err, MESH_E_UNSUPPORTED,
-		                 "driver nft: balancing with nftables is not part of this version, use ebpf");
-	int rc = ebpf_probe(err);
-	if (rc)
-		return mesh_wrap(err, rc, "driver ebpf");
 	uname(&u);
+	if (strcmp(want, "nft") == 0) {
+		d->drv = &dp_driver_nft;
+		snprintf(d->driver, sizeof(d->driver), "nft: as configured; " NFT_LIMITS);
+		return 0;
+	}
+	struct mesh_err why = { 0 };
+	int rc = ebpf_probe(&why);
+	if (rc && strcmp(want, "auto") == 0) {
+		d->drv = &dp_driver_nft;
+		snprintf(d->driver, sizeof(d->driver), "nft: no eBPF (%.60s); " NFT_LIMITS, mesh_err_text(&why, rc));
+		return 0;
+	}
+	if (rc)
+		return mesh_fail(err, rc, "driver ebpf: %s", mesh_err_text(&why, rc));
+	d->drv = &dp_driver_ebpf;
 	snprintf(d->driver, sizeof(d->driver), "ebpf: kernel %s has all it needs", u.release);
 	return 0;
 }
@@ -464,20 +476,10 @@ static int open_fds(struct dp *d, struct mesh_err *err)
 
 static int open_driver(struct dp *d, struct mesh_err *err)
 {
-	int rc = mount_bpffs(d->pin_dir, err);
+	int rc = d->drv == &dp_driver_ebpf ? mount_bpffs(d->pin_dir, err) : 0;
 	if (!rc && d->cgroup)
 		rc = make_dirs(d->cgroup, err);
-	if (rc)
-		return rc;
-	struct ebpf_config ec = {
-		.pin_dir = d->pin_dir, .cgroup = d->cgroup, .self = d->self, .vxlan_ifindex = (unsigned)d->vxlan_ifindex
-	};
-	rc = ebpf_open(&ec, &d->ebpf, err);
-	if (!rc)
-		rc = ebpf_attach(d->ebpf, EBPF_VXLAN, (unsigned)d->vxlan_ifindex, err);
-	if (!rc)
-		rc = ebpf_attach(d->ebpf, EBPF_LO, 1, err);
-	return rc;
+	return rc ? rc : d->drv->open(d, err);
 }
 
 static int open_all(struct dp *d, const struct dp_config *c, struct mesh_err *err)
@@ -525,7 +527,8 @@ int dp_open(const struct dp_config *c, struct dp **out, struct mesh_err *err)
 			mesh_fail(err, rc, "thread");
 	}
 	if (rc) {
-		ebpf_close(d->ebpf);
+		if (d->drv)
+			d->drv->close(d);
 		release(d);
 		return mesh_wrap(err, rc, "data plane");
 	}
@@ -548,7 +551,7 @@ void dp_close(struct dp *d)
 	if (!d)
 		return;
 	stop(d);
-	ebpf_close(d->ebpf);
+	d->drv->close(d);
 	release(d);
 }
 
@@ -575,7 +578,7 @@ void dp_destroy(struct dp *d)
 	if (!d)
 		return;
 	stop(d);
-	ebpf_destroy(d->ebpf);
+	d->drv->destroy(d);
 	remove_devices(d);
 	struct port_set none = { 0 };
 	int rc = reserve_apply(&d->reserved_ports, &none);

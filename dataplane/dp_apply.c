@@ -14,57 +14,6 @@
 
 /* ---- the driver's tables ------------------------------------------------------------------------- */
 
-static int set_item(struct dp *d, const struct item *i, struct mesh_err *err)
-{
-	switch (i->kind) {
-	case ITEM_HOST_ADDR:
-		return ebpf_set_host_addr(d->ebpf, &i->addr, err);
-	case ITEM_NODE:
-		return ebpf_set_node(d->ebpf, &i->addr, err);
-	case ITEM_NETWORK:
-		return ebpf_set_network(d->ebpf, &i->network, err);
-	case ITEM_ENDPOINT:
-		return ebpf_set_endpoint(d->ebpf, &i->endpoint, err);
-	case ITEM_SERVICE:
-		return ebpf_set_service(d->ebpf, &i->svc, err);
-	case ITEM_VIP:
-		return ebpf_set_vip(d->ebpf, &i->addr, i->service, err);
-	case ITEM_PORT:
-		return ebpf_set_port(d->ebpf, &i->port, err);
-	default:
-		return MESH_E_INVALID;
-	}
-}
-
-static void del_item(struct dp *d, const struct item *i)
-{
-	switch (i->kind) {
-	case ITEM_HOST_ADDR:
-		ebpf_del_host_addr(d->ebpf, &i->addr);
-		break;
-	case ITEM_NODE:
-		ebpf_del_node(d->ebpf, &i->addr);
-		break;
-	case ITEM_NETWORK:
-		ebpf_del_network(d->ebpf, i->network.vni);
-		break;
-	case ITEM_ENDPOINT:
-		ebpf_del_endpoint(d->ebpf, i->endpoint.vni, &i->endpoint.ip);
-		break;
-	case ITEM_SERVICE:
-		ebpf_del_service(d->ebpf, i->svc.key);
-		break;
-	case ITEM_VIP:
-		ebpf_del_vip(d->ebpf, &i->addr);
-		break;
-	case ITEM_PORT:
-		ebpf_del_port(d->ebpf, i->port.proto, i->port.published);
-		break;
-	default:
-		break;
-	}
-}
-
 static struct item *item_dup(const struct item *i)
 {
 	struct item *out = xmemdup(i, sizeof(*i));
@@ -88,11 +37,11 @@ static int apply_ops(struct dp *d, const struct plan_ops *ops, bool del, struct 
 			continue;
 		d->ops++;
 		if (del) {
-			del_item(d, op->item);
+			d->drv->del(d, op->item);
 			plan_table_del(&d->have, op->item);
 			continue;
 		}
-		int rc = set_item(d, op->item, &err);
+		int rc = d->drv->set(d, op->item, &err);
 		if (!rc) {
 			plan_table_put(&d->have, item_dup(op->item));
 			continue;
@@ -218,15 +167,22 @@ static int nft_change(struct dp *d, const struct ips *want, struct mesh_err *err
 	return rc;
 }
 
+static void want_masquerade(const struct dp *d, struct ips *want)
+{
+	MAP_FOREACH(&d->tasks, e) {
+		const struct dp_task *t = e->value;
+		if (t->way_out < t->nets.n && !t->nets.v[t->way_out].ingress)
+			vec_push(want, t->nets.v[t->way_out].wire.ip);
+	}
+}
+
 static void apply_nft(struct dp *d, struct str_list *problems)
 {
 	struct ips want = { 0 };
 	struct mesh_err err = { 0 };
-	MAP_FOREACH(&d->tasks, e) {
-		const struct dp_task *t = e->value;
-		if (t->way_out < t->nets.n && !t->nets.v[t->way_out].ingress)
-			vec_push(&want, t->nets.v[t->way_out].wire.ip);
-	}
+	if (d->drv->commit) /* it has it all in its own tables */
+		return;
+	want_masquerade(d, &want);
 	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */
 	int rc = d->nft_stands ? nft_change(d, &want, &err) : -ENOENT;
 	if (rc)
@@ -240,6 +196,22 @@ static void apply_nft(struct dp *d, struct str_list *problems)
 	d->masqueraded.data = want.data;
 	d->masqueraded.len = want.len;
 	d->masqueraded.cap = want.cap;
+}
+
+/* For a driver that puts all changes into force in one go. */
+static int commit(struct dp *d, struct str_list *problems)
+{
+	struct ips want = { 0 };
+	struct mesh_err err = { 0 };
+	if (!d->drv->commit)
+		return 0;
+	want_masquerade(d, &want);
+	int rc = d->drv->commit(d, want.data, want.len, &err);
+	vec_fini(&want);
+	d->nft_stands = !rc;
+	if (rc)
+		strs_add(problems, mesh_err_text(&err, rc));
+	return rc;
 }
 
 /* ---- the host's own connections ------------------------------------------------------------------ */
@@ -376,14 +348,17 @@ void dp_pass(struct dp *d)
 		              .have = &d->have };
 	plan_want(&pi, &want, &problems);
 	plan_diff(&d->have, &want, &ops);
-	int rc = apply_ops(d, &ops, false, &problems);
+	int rc = apply_ops(d, &ops, false, &problems), committed = commit(d, &problems);
 	apply_names(d);
 	(void)apply_ops(d, &ops, true, &problems); /* removals cannot fail */
+	if (!committed)
+		committed = commit(d, &problems);
+	rc = rc ? rc : committed;
 	apply_nft(d, &problems);
 	apply_reserved(d);
 	check_self(d, &problems);
 	if (!d->swept && d->attach_done && d->desired.whole) {
-		ebpf_sweep(d->ebpf);
+		d->drv->sweep(d);
 		d->swept = true;
 	}
 	d->retry_at = rc || !d->nft_stands ? clock_mono_ns() + RETRY_NS : 0;

@@ -12,6 +12,7 @@
 #include "dataplane/dns/server.h"
 #include "dataplane/dp.h"
 #include "dataplane/host.h"
+#include "dataplane/nft/steer.h"
 #include "dataplane/nft/nft.h"
 #include "dataplane/plan.h"
 #include "dataplane/reserve.h"
@@ -62,6 +63,27 @@ struct dp_waiting {
 	int64_t deadline; /* 0: none, no state has come at all */
 };
 
+/* How packets are steered. Every function runs on the data plane's thread, once d's devices stand. */
+struct dp_driver {
+	const char *name;
+	int (*open)(struct dp *d, struct mesh_err *err);
+	void (*close)(struct dp *d);                             /* memory only; also when open failed */
+	void (*destroy)(struct dp *d);                           /* every trace, and close */
+	int (*attach_vxlan)(struct dp *d, struct mesh_err *err); /* the device is a new one */
+	int (*attach_uplink)(struct dp *d, int ifindex, struct mesh_err *err);
+	void (*detach_uplink)(struct dp *d, int ifindex);
+	int (*attach_task)(struct dp *d, const struct dp_task *t, const struct dp_tnet *n, struct mesh_err *err);
+	void (*detach_task)(struct dp *d, int ifindex); /* the device may be gone */
+	int (*set)(struct dp *d, const struct item *i, struct mesh_err *err);
+	void (*del)(struct dp *d, const struct item *i);
+	/* NULL: set and del take effect at once, and masquerading is left to dataplane/nft/nft.h. */
+	int (*commit)(struct dp *d, const struct dp_ip *masquerade, size_t n, struct mesh_err *err);
+	void (*sweep)(struct dp *d); /* what an earlier run left and nothing wants */
+	bool (*service_stats)(struct dp *d, uint64_t service, struct ebpf_stats *out); /* NULL: none */
+	void (*metrics)(struct dp *d, struct buf *out);                                /* NULL: none */
+};
+extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
+
 struct dp {
 	/* Copies of the configuration. */
 	char *name, *state_dir, *run_dir, *cgroup, *data_path_addr, *pin_dir;
@@ -81,7 +103,9 @@ struct dp {
 	int wakefd, epfd;
 
 	struct wire wire;
-	struct ebpf *ebpf;
+	const struct dp_driver *drv;
+	struct ebpf *ebpf; /* of the ebpf driver */
+	struct steer *steer;     /* of the nft driver */
 	struct dns_server *dns;
 	struct nft *nft;
 	int monitor;

@@ -132,12 +132,12 @@ static void update_uplinks(struct dp *d, const struct look *l)
 	}
 	for (size_t i = 0; i < d->uplinks.len; i++)
 		if (!has_int(want.data, want.len, d->uplinks.data[i]))
-			ebpf_detach(d->ebpf, (unsigned)d->uplinks.data[i]);
+			d->drv->detach_uplink(d, d->uplinks.data[i]);
 	for (size_t i = 0; i < want.len;) {
 		struct mesh_err err = { 0 };
 		int rc = has_int(d->uplinks.data, d->uplinks.len, want.data[i])
 		                 ? 0
-		                 : ebpf_attach(d->ebpf, EBPF_UPLINK, (unsigned)want.data[i], &err);
+		                 : d->drv->attach_uplink(d, want.data[i], &err);
 		if (!rc) {
 			i++;
 			continue;
@@ -210,7 +210,8 @@ static void repair_vxlan(struct dp *d, const struct look *l)
 	}
 	log_warn("the vxlan device was gone, made again: other nodes are reached again after a restart of the daemon");
 	d->vxlan_ifindex = rc;
-	rc = ebpf_attach(d->ebpf, EBPF_VXLAN, (unsigned)d->vxlan_ifindex, &err);
+	rc = d->drv->attach_vxlan(d, &err);
+	d->dirty = true;
 	if (rc)
 		log_error("cannot attach to the vxlan device error=%s", mesh_err_text(&err, rc));
 }

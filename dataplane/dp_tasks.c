@@ -186,13 +186,7 @@ static int attach_driver(struct dp *d, struct dp_task *t, struct mesh_err *err)
 {
 	for (size_t i = 0; i < t->nets.n; i++) {
 		const struct dp_tnet *n = &t->nets.v[i];
-		struct ebpf_iface f = { .ifindex = (unsigned)n->wire.ifindex,
-			                .vni = n->vni,
-			                .ip = n->wire.ip,
-			                .task = t->number,
-			                .internal = n->internal || n->ingress };
-		memcpy(f.host_mac, n->wire.host_mac, 6);
-		int rc = ebpf_attach_task(d->ebpf, &f, err);
+		int rc = d->drv->attach_task(d, t, n, err);
 		if (rc)
 			return mesh_wrap(err, rc, "%s", n->wire.name);
 	}
@@ -265,7 +259,7 @@ static void unwire(struct dp *d, const struct dp_task *t)
 	}
 	int rc = kern_links_del(d->wire.k, links.data, links.len);
 	for (size_t i = 0; i < links.len; i++)
-		ebpf_detach_task(d->ebpf, (unsigned)links.data[i]);
+		d->drv->detach_task(d, links.data[i]);
 	if (rc)
 		log_warn("cannot delete a task's interfaces task=%s error=%s", t->id.s, mesh_code_text(rc));
 	vec_fini(&links);
@@ -422,7 +416,7 @@ void dp_do_detach(struct dp *d, const task_id *tasks, size_t n)
 	/* The devices take their programs with them: detaching those first would wait for the kernel once for each. */
 	int rc = kern_links_del(d->wire.k, links.data, links.len);
 	for (size_t i = 0; i < links.len; i++)
-		ebpf_detach_task(d->ebpf, (unsigned)links.data[i]);
+		d->drv->detach_task(d, links.data[i]);
 	for (size_t i = 0; i < gone.len; i++)
 		dp_task_free(d, gone.data[i]);
 	for (size_t i = 0; i < n; i++)
@@ -472,7 +466,7 @@ void dp_do_attach_done(struct dp *d)
 	if (!rc)
 		rc = kern_links_del(d->wire.k, doomed.data, doomed.len);
 	for (size_t i = 0; i < doomed.len; i++)
-		ebpf_detach_task(d->ebpf, (unsigned)doomed.data[i]);
+		d->drv->detach_task(d, doomed.data[i]);
 	if (rc)
 		log_warn("cannot remove interfaces of tasks that are gone error=%s", mesh_code_text(rc));
 	vec_fini(&links);

@@ -3,7 +3,7 @@
 # Installs the Debian packages that are missing. One list; why each is there: docs/architecture.md.
 set -eu
 build="gcc make clang llvm pkg-config bpftool linux-libc-dev
- libuv1-dev libnl-3-dev libnl-route-3-dev libmnl-dev libnftnl-dev libbpf-dev libelf-dev zlib1g-dev
+ libuv1-dev libnl-3-dev libnl-route-3-dev libmnl-dev libnftnl-dev libnftables-dev libbpf-dev libelf-dev zlib1g-dev
  libwolfssl-dev libmicrohttpd-dev libjansson-dev libyaml-dev libsmartcols-dev"
 run="crun skopeo umoci iproute2 nftables util-linux golang-github-containers-common ca-certificates"
 test="libcmocka-dev libldns-dev libclang-rt-14-dev python3 python3-pytest python3-docker busybox-static

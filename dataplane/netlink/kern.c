@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_arp.h>
+#include <linux/lwtunnel.h>
 #include <linux/rtnetlink.h>
 #include <netlink/addr.h>
+#include <netlink/attr.h>
 #include <netlink/cache.h>
 #include <netlink/errno.h>
 #include <netlink/msg.h>
@@ -177,31 +179,68 @@ int kern_addrs(struct kern *k, struct kern_addrs *out)
 	return 0;
 }
 
-static void push_route(struct kern_routes *out, struct rtnl_route *rr)
+static bool attr_ip(const struct nlattr *a, int family, struct dp_ip *out)
 {
-	if (rtnl_route_get_table(rr) != RT_TABLE_MAIN || rtnl_route_get_nnexthops(rr) < 1)
-		return;
-	struct rtnl_nexthop *nh = rtnl_route_nexthop_n(rr, 0);
-	struct nl_addr *dst = rtnl_route_get_dst(rr);
-	struct kern_route r = { .ifindex = rtnl_route_nh_get_ifindex(nh),
-		                .prefix = dst ? nl_addr_get_prefixlen(dst) : 0,
-		                .protocol = rtnl_route_get_protocol(rr) };
-	if (!ip_of(dst, &r.dst))
-		return;
-	r.has_via = ip_of(rtnl_route_nh_get_gateway(nh), &r.via);
+	int len = family == AF_INET ? 4 : 16;
+	memset(out, 0, sizeof(*out));
+	if (family == AF_INET)
+		out->b[10] = out->b[11] = 0xff;
+	if (!a || nla_len(a) != len)
+		return false;
+	memcpy(out->b + 16 - len, nla_data(a), (size_t)len);
+	return true;
+}
+
+/* By hand: libnl 3.7 takes a tunnel's route for a failure of the whole dump. */
+static int on_route(struct nl_msg *m, void *arg)
+{
+	struct kern_routes *out = arg;
+	struct nlmsghdr *h = nlmsg_hdr(m);
+	const struct rtmsg *rt = nlmsg_data(h);
+	struct nlattr *tb[RTA_MAX + 1];
+	struct kern_route r = { 0 };
+	if (h->nlmsg_type != RTM_NEWROUTE || !nlmsg_valid_hdr(h, sizeof(*rt)) ||
+	    (rt->rtm_family != AF_INET && rt->rtm_family != AF_INET6) || rt->rtm_flags & RTM_F_CLONED ||
+	    nlmsg_parse(h, sizeof(*rt), tb, RTA_MAX, NULL) < 0)
+		return NL_SKIP;
+	if ((tb[RTA_TABLE] && nla_len(tb[RTA_TABLE]) == 4 ? nla_get_u32(tb[RTA_TABLE]) : rt->rtm_table) !=
+	    RT_TABLE_MAIN)
+		return NL_SKIP;
+	const struct nlattr *oif = tb[RTA_OIF], *via = tb[RTA_GATEWAY];
+	if (oif && nla_len(oif) == 4) {
+		r.ifindex = (int)nla_get_u32((struct nlattr *)oif);
+	} else if (tb[RTA_MULTIPATH] && nla_len(tb[RTA_MULTIPATH]) >= (int)sizeof(struct rtnexthop)) {
+		struct rtnexthop *nh = nla_data(tb[RTA_MULTIPATH]);
+		int left = nh->rtnh_len - (int)sizeof(*nh);
+		r.ifindex = nh->rtnh_ifindex;
+		if (RTNH_OK(nh, nla_len(tb[RTA_MULTIPATH])) && left > 0)
+			via = nla_find((struct nlattr *)RTNH_DATA(nh), left, RTA_GATEWAY);
+	} else {
+		return NL_SKIP;
+	}
+	(void)attr_ip(tb[RTA_DST], rt->rtm_family, &r.dst); /* none: the default route */
+	r.prefix = rt->rtm_dst_len;
+	r.protocol = rt->rtm_protocol;
+	r.has_via = attr_ip(via, rt->rtm_family, &r.via);
+	if (!r.has_via)
+		memset(&r.via, 0, sizeof(r.via));
 	vec_push(out, r);
+	return NL_OK;
 }
 
 int kern_routes(struct kern *k, struct kern_routes *out)
 {
-	struct nl_cache *c;
-	int nle = rtnl_route_alloc_cache(k->sk, AF_UNSPEC, 0, &c);
-	if (nle < 0)
-		return errno_of(nle);
-	for (struct nl_object *o = nl_cache_get_first(c); o; o = nl_cache_get_next(o))
-		push_route(out, (struct rtnl_route *)o);
-	nl_cache_free(c);
-	return 0;
+	struct rtmsg ask = { .rtm_family = AF_UNSPEC };
+	struct nl_cb *of_socket = nl_socket_get_cb(k->sk), *cb = nl_cb_clone(of_socket);
+	nl_cb_put(of_socket);
+	if (!cb)
+		return -ENOMEM;
+	(void)nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_route, out); /* fails on an unknown kind only */
+	int nle = nl_send_simple(k->sk, RTM_GETROUTE, NLM_F_DUMP, &ask, sizeof(ask));
+	if (nle >= 0)
+		nle = nl_recvmsgs(k->sk, cb);
+	nl_cb_put(cb);
+	return nle < 0 ? errno_of(nle) : 0;
 }
 
 int kern_neighs(struct kern *k, struct kern_neighs *out)
@@ -376,6 +415,38 @@ int kern_route_del(struct kern *k, const struct kern_route *r)
 	rtnl_route_put(rr);
 	int rc = errno_of(nle);
 	return rc == -ENOENT || rc == -ENODEV || rc == -ESRCH ? 0 : rc;
+}
+
+int kern_route_tunnel_set(struct kern *k, const struct kern_route *r, uint32_t vni, const struct dp_ip *from,
+                          const struct dp_ip *to)
+{
+	struct nl_msg *m = nlmsg_alloc_simple(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+	struct rtmsg rt = { .rtm_family = AF_INET,
+		            .rtm_dst_len = (unsigned char)r->prefix,
+		            .rtm_table = RT_TABLE_MAIN,
+		            .rtm_protocol = r->protocol,
+		            .rtm_scope = RT_SCOPE_UNIVERSE,
+		            .rtm_type = RTN_UNICAST,
+		            .rtm_flags = RTNH_F_ONLINK };
+	uint64_t id = __builtin_bswap64(vni);
+	if (!m || nlmsg_append(m, &rt, sizeof(rt), NLMSG_ALIGNTO) < 0 || nla_put(m, RTA_DST, 4, r->dst.b + 12) < 0 ||
+	    nla_put_u32(m, RTA_OIF, (uint32_t)r->ifindex) < 0 || nla_put(m, RTA_GATEWAY, 4, r->via.b + 12) < 0 ||
+	    nla_put_u16(m, RTA_ENCAP_TYPE, LWTUNNEL_ENCAP_IP) < 0)
+		abort();
+	struct nlattr *encap = nla_nest_start(m, RTA_ENCAP);
+	if (!encap || nla_put(m, LWTUNNEL_IP_ID, 8, &id) < 0 || nla_put(m, LWTUNNEL_IP_DST, 4, to->b + 12) < 0 ||
+	    nla_put(m, LWTUNNEL_IP_SRC, 4, from->b + 12) < 0)
+		abort();
+	nla_nest_end(m, encap);
+	return errno_of(nl_send_sync(k->sk, m)); /* frees m */
+}
+
+int kern_link_mac(struct kern *k, int ifindex, const uint8_t mac[6])
+{
+	struct nl_msg *m = link_msg(RTM_NEWLINK, ifindex, 0, 0);
+	if (nla_put(m, IFLA_ADDRESS, 6, mac) < 0)
+		abort();
+	return errno_of(nl_send_sync(k->sk, m));
 }
 
 static struct rtnl_neigh *neigh_of(const struct kern_neigh *n)

@@ -80,6 +80,10 @@ int kern_addr_set(struct kern *k, int ifindex, const struct dp_ip *ip, unsigned 
 /* via NULL: on link. dst with prefix 0 is the default route. protocol marks whose it is. */
 int kern_route_set(struct kern *k, const struct kern_route *r) MESH_MUST_CHECK;
 int kern_route_del(struct kern *k, const struct kern_route *r) MESH_MUST_CHECK;
+/* A route through a collect-metadata device: r (its via is used) with the tunnel's id and far end, IPv4. */
+int kern_route_tunnel_set(struct kern *k, const struct kern_route *r, uint32_t vni, const struct dp_ip *from,
+                          const struct dp_ip *to) MESH_MUST_CHECK;
+int kern_link_mac(struct kern *k, int ifindex, const uint8_t mac[6]) MESH_MUST_CHECK;
 int kern_neigh_set(struct kern *k, const struct kern_neigh *n) MESH_MUST_CHECK;
 int kern_neigh_del(struct kern *k, const struct kern_neigh *n) MESH_MUST_CHECK;
 

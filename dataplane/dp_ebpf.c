@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The ebpf driver behind struct dp_driver. */
+#include <stdio.h>
+
+#include "dataplane/dp_int.h"
+
+static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
+{
+	struct ebpf_config ec = {
+		.pin_dir = d->pin_dir, .cgroup = d->cgroup, .self = d->self, .vxlan_ifindex = (unsigned)d->vxlan_ifindex
+	};
+	struct steer *old = NULL;
+	int rc = ebpf_open(&ec, &d->ebpf, err);
+	if (!rc)
+		rc = ebpf_attach(d->ebpf, EBPF_VXLAN, (unsigned)d->vxlan_ifindex, err);
+	if (!rc)
+		rc = ebpf_attach(d->ebpf, EBPF_LO, 1, err);
+	/* Of an earlier run with the nft driver. */
+	if (!rc && steer_open(d->wire.k, d->name, &old, NULL) == 0)
+		steer_remove(old, d->vxlan_ifindex);
+	steer_close(old);
+	return rc;
+}
+
+static void ebpf_drv_close(struct dp *d)
+{
+	ebpf_close(d->ebpf);
+}
+
+static void ebpf_drv_destroy(struct dp *d)
+{
+	ebpf_destroy(d->ebpf);
+}
+
+static int attach_vxlan(struct dp *d, struct mesh_err *err)
+{
+	return ebpf_attach(d->ebpf, EBPF_VXLAN, (unsigned)d->vxlan_ifindex, err);
+}
+
+static int attach_uplink(struct dp *d, int ifindex, struct mesh_err *err)
+{
+	return ebpf_attach(d->ebpf, EBPF_UPLINK, (unsigned)ifindex, err);
+}
+
+static void detach_uplink(struct dp *d, int ifindex)
+{
+	ebpf_detach(d->ebpf, (unsigned)ifindex);
+}
+
+static int attach_task(struct dp *d, const struct dp_task *t, const struct dp_tnet *n, struct mesh_err *err)
+{
+	struct ebpf_iface f = { .ifindex = (unsigned)n->wire.ifindex,
+		                .vni = n->vni,
+		                .ip = n->wire.ip,
+		                .task = t->number,
+		                .internal = n->internal || n->ingress };
+	memcpy(f.host_mac, n->wire.host_mac, 6);
+	return ebpf_attach_task(d->ebpf, &f, err);
+}
+
+static void detach_task(struct dp *d, int ifindex)
+{
+	ebpf_detach_task(d->ebpf, (unsigned)ifindex);
+}
+
+static int set_item(struct dp *d, const struct item *i, struct mesh_err *err)
+{
+	switch (i->kind) {
+	case ITEM_HOST_ADDR:
+		return ebpf_set_host_addr(d->ebpf, &i->addr, err);
+	case ITEM_NODE:
+		return ebpf_set_node(d->ebpf, &i->addr, err);
+	case ITEM_NETWORK:
+		return ebpf_set_network(d->ebpf, &i->network, err);
+	case ITEM_ENDPOINT:
+		return ebpf_set_endpoint(d->ebpf, &i->endpoint, err);
+	case ITEM_SERVICE:
+		return ebpf_set_service(d->ebpf, &i->svc, err);
+	case ITEM_VIP:
+		return ebpf_set_vip(d->ebpf, &i->addr, i->service, err);
+	case ITEM_PORT:
+		return ebpf_set_port(d->ebpf, &i->port, err);
+	default:
+		return MESH_E_INVALID;
+	}
+}
+
+static void del_item(struct dp *d, const struct item *i)
+{
+	switch (i->kind) {
+	case ITEM_HOST_ADDR:
+		ebpf_del_host_addr(d->ebpf, &i->addr);
+		break;
+	case ITEM_NODE:
+		ebpf_del_node(d->ebpf, &i->addr);
+		break;
+	case ITEM_NETWORK:
+		ebpf_del_network(d->ebpf, i->network.vni);
+		break;
+	case ITEM_ENDPOINT:
+		ebpf_del_endpoint(d->ebpf, i->endpoint.vni, &i->endpoint.ip);
+		break;
+	case ITEM_SERVICE:
+		ebpf_del_service(d->ebpf, i->svc.key);
+		break;
+	case ITEM_VIP:
+		ebpf_del_vip(d->ebpf, &i->addr);
+		break;
+	case ITEM_PORT:
+		ebpf_del_port(d->ebpf, i->port.proto, i->port.published);
+		break;
+	default:
+		break;
+	}
+}
+
+static void sweep(struct dp *d)
+{
+	ebpf_sweep(d->ebpf);
+}
+
+static bool service_stats(struct dp *d, uint64_t service, struct ebpf_stats *out)
+{
+	return ebpf_service_stats(d->ebpf, service, NULL, out) == 0;
+}
+
+static void metrics(struct dp *d, struct buf *out)
+{
+	ebpf_metrics(d->ebpf, out);
+}
+
+const struct dp_driver dp_driver_ebpf = {
+	.name = "ebpf",
+	.open = ebpf_drv_open,
+	.close = ebpf_drv_close,
+	.destroy = ebpf_drv_destroy,
+	.attach_vxlan = attach_vxlan,
+	.attach_uplink = attach_uplink,
+	.detach_uplink = detach_uplink,
+	.attach_task = attach_task,
+	.detach_task = detach_task,
+	.set = set_item,
+	.del = del_item,
+	.sweep = sweep,
+	.service_stats = service_stats,
+	.metrics = metrics,
+};

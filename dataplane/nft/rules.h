@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Role:   the nft driver's decisions, pure: from what should be in force to named chains and elements of sets, to
+ *         the routes that go with them, and to the text of one nftables transaction.
+ * Layout: tables "ip <mark>_lb" and "netdev <mark>_lb". The chains with hooks and the sets never change; what does
+ *         are elements, and chains of one service ("v_", "p_", "o_") or backend ("r_", "l_").
+ * Wire:   as bpf/ingress.h: a published port that is taken in here for a task elsewhere leaves as the client sent it,
+ *         in a frame for the task's MAC. "dup" sends it there; the original is dropped.
+ * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
+ *         Connections that other nodes took in: conntrack mark, 31 bits of the node's address, and 1 << 31 when the
+ *         task must not see the client (it has the same address as something of its own).
+ */
+#ifndef DATAPLANE_NFT_RULES_H
+#define DATAPLANE_NFT_RULES_H
+
+#include "dataplane/plan.h"
+
+struct rules_iface {
+	const char *host_name;
+	uint32_t vni;
+	struct dp_ip ip;
+	struct dp_ip answer; /* the address the task answers strangers from: that of its default route */
+};
+struct rules_in {
+	const char *mark, *vxlan; /* the device's name */
+	uint16_t vxlan_port;
+	struct dp_ip self;
+	const struct plan_table *have; /* items */
+	const struct rules_iface *ifaces;
+	size_t n_ifaces;
+	const struct dp_ip *masquerade; /* tasks with a way out */
+	size_t n_masquerade;
+};
+
+/* A route over the tunnel device; without a node it only makes the host answer ARP for the subnet. */
+struct rules_route {
+	struct dp_ip dst, node;
+	unsigned prefix;
+	uint32_t vni;
+	uint8_t mac[6]; /* of dst, the destination of the inner frame */
+};
+struct rules {
+	struct map elems;  /* "set\nkey" -> data text, "" in a set */
+	struct map chains; /* name -> rules, one a line */
+	struct map routes; /* destination -> struct rules_route */
+};
+void rules_build(const struct rules_in *in, struct rules *out);
+void rules_fini(struct rules *r);
+/* The address that stands for a node on the tunnel device: class E, never on a wire. */
+struct dp_ip rules_way_to(const struct dp_ip *node);
+bool rules_route_equal(const struct rules_route *a, const struct rules_route *b);
+
+/* The transaction that makes everything anew, and the one from a to b; empty when they are equal. */
+void rules_load_text(const struct rules_in *in, const struct rules *r, struct buf *out);
+void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
+
+#endif

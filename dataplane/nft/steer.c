@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "dataplane/nft/steer.h"
+
+#include <errno.h>
+#include <nftables/libnftables.h>
+
+#include "base/log.h"
+#include "dataplane/wire.h"
+
+struct steer {
+	struct kern *k;
+	struct nft_ctx *ctx;
+	char *mark;
+	struct rules now; /* in force, as far as we know */
+	bool stands;
+};
+
+/* The first line of what the library says. */
+static int run(struct steer *l, const char *text, struct mesh_err *err)
+{
+	if (nft_run_cmd_from_buffer(l->ctx, text) == 0) {
+		(void)nft_ctx_get_error_buffer(l->ctx); /* empties it */
+		return 0;
+	}
+	const char *said = nft_ctx_get_error_buffer(l->ctx);
+	return mesh_fail(err, -EIO, "nftables: %.*s", (int)strcspn(said ? said : "", "\n"), said ? said : "");
+}
+
+int steer_open(struct kern *k, const char *mark, struct steer **out, struct mesh_err *err)
+{
+	struct steer *l = XNEW(struct steer);
+	l->k = k;
+	l->mark = xstrdup(mark);
+	l->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+	if (!l->ctx || nft_ctx_buffer_error(l->ctx) || nft_ctx_buffer_output(l->ctx)) {
+		steer_close(l);
+		return mesh_fail(err, -ENOMEM, "libnftables");
+	}
+	*out = l;
+	return 0;
+}
+
+void steer_close(struct steer *l)
+{
+	if (!l)
+		return;
+	if (l->ctx)
+		nft_ctx_free(l->ctx);
+	rules_fini(&l->now);
+	free(l->mark);
+	free(l);
+}
+
+int steer_probe(struct steer *l, const char *vxlan, const struct dp_ip *self, struct mesh_err *err)
+{
+	struct plan_table none = { 0 };
+	struct rules empty = { 0 };
+	struct buf text = { 0 };
+	CLEAN_FREE char *mark = xasprintf("%s_try", l->mark);
+	struct rules_in in = { .mark = mark, .vxlan = vxlan, .vxlan_port = 4789, .self = *self, .have = &none };
+	rules_load_text(&in, &empty, &text);
+	buf_printf(&text, "delete table ip %s_lb\ndelete table netdev %s_lb\n", mark, mark);
+	int rc = run(l, buf_str(&text), err);
+	buf_fini(&text);
+	return rc;
+}
+
+void steer_reload(struct steer *l)
+{
+	l->stands = false;
+}
+
+/* ---- routes -------------------------------------------------------------------------------------- */
+
+static struct kern_route route_of(const struct rules_route *r, int ifindex)
+{
+	return (struct kern_route){ .ifindex = ifindex,
+		                    .dst = r->dst,
+		                    .prefix = r->prefix,
+		                    .protocol = WIRE_PROTOCOL,
+		                    .has_via = r->vni != 0,
+		                    .via = r->dst };
+}
+
+static int set_route(struct steer *l, const struct rules_route *r, const struct dp_ip *self, int ifindex)
+{
+	struct kern_route k = route_of(r, ifindex);
+	struct kern_neigh n = { .ifindex = ifindex, .ip = r->dst };
+	if (!r->vni)
+		return kern_route_set(l->k, &k);
+	memcpy(n.mac, r->mac, 6);
+	int rc = kern_neigh_set(l->k, &n);
+	return rc ? rc : kern_route_tunnel_set(l->k, &k, r->vni, self, &r->node);
+}
+
+static void del_route(struct steer *l, const struct rules_route *r, int ifindex)
+{
+	struct kern_route k = route_of(r, ifindex);
+	struct kern_neigh n = { .ifindex = ifindex, .ip = r->dst };
+	memcpy(n.mac, r->mac, 6);
+	int rc = kern_route_del(l->k, &k);
+	if (!rc && r->vni)
+		rc = kern_neigh_del(l->k, &n);
+	if (rc)
+		log_debug("route not removed error=%s", mesh_code_text(rc));
+}
+
+/* Those that are new; a failure is told and the rest done all the same. */
+static int set_routes(struct steer *l, const struct rules_in *in, struct rules *want, int ifindex, struct mesh_err *err)
+{
+	int first = 0;
+	MAP_FOREACH(&want->routes, e) {
+		const struct rules_route *was = l->stands ? map_get(&l->now.routes, e->key) : NULL;
+		int rc = was && rules_route_equal(was, e->value) ? 0 : set_route(l, e->value, &in->self, ifindex);
+		if (rc && !first)
+			first = mesh_fail(err, rc, "route to %s", e->key);
+	}
+	return first;
+}
+
+static void del_routes(struct steer *l, const struct rules *want, int ifindex)
+{
+	MAP_FOREACH(&l->now.routes, e)
+		if (!map_has(&want->routes, e->key))
+			del_route(l, e->value, ifindex);
+}
+
+/* ---- the commit ---------------------------------------------------------------------------------- */
+
+static int load(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+{
+	struct buf text = { 0 };
+	int rc = -ENOENT;
+	if (l->stands) {
+		rules_change_text(l->mark, &l->now, want, &text);
+		rc = text.len ? run(l, buf_str(&text), err) : 0;
+		buf_clear(&text);
+		if (rc)
+			log_warn("a change of our nftables tables failed, made anew error=\"%s\"", err ? err->msg : "");
+	}
+	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */
+	if (rc) {
+		rules_load_text(in, want, &text);
+		rc = run(l, buf_str(&text), err);
+	}
+	buf_fini(&text);
+	return rc;
+}
+
+int steer_commit(struct steer *l, const struct rules_in *in, int vxlan_ifindex, struct mesh_err *err)
+{
+	struct rules want = { 0 };
+	rules_build(in, &want);
+	int rc = set_routes(l, in, &want, vxlan_ifindex, err);
+	if (!rc)
+		rc = load(l, in, &want, err);
+	if (!rc)
+		del_routes(l, &want, vxlan_ifindex);
+	l->stands = !rc;
+	rules_fini(rc ? &want : &l->now);
+	if (!rc)
+		l->now = want;
+	return rc;
+}
+
+static void sweep_routes(struct steer *l, int ifindex)
+{
+	struct kern_routes all = { 0 };
+	int rc = kern_routes(l->k, &all);
+	for (size_t i = 0; i < all.len && !rc; i++) {
+		const struct kern_route *r = &all.data[i];
+		char key[64], ip[DP_IP_TEXT_MAX];
+		snprintf(key, sizeof(key), "%s/%u", dp_ip_format(&r->dst, ip), r->prefix);
+		if (r->ifindex != ifindex || r->protocol != WIRE_PROTOCOL || map_has(&l->now.routes, key))
+			continue;
+		struct rules_route gone = { .dst = r->dst, .prefix = r->prefix, .vni = r->has_via };
+		dp_mac_of(&r->dst, gone.mac);
+		del_route(l, &gone, ifindex);
+	}
+	vec_fini(&all);
+}
+
+void steer_sweep(struct steer *l, int vxlan_ifindex)
+{
+	sweep_routes(l, vxlan_ifindex);
+}
+
+void steer_remove(struct steer *l, int vxlan_ifindex)
+{
+	struct mesh_err err = { 0 };
+	CLEAN_FREE char *text = xasprintf("add table ip %s_lb\ndelete table ip %s_lb\n"
+	                                  "add table netdev %s_lb\ndelete table netdev %s_lb\n",
+	                                  l->mark, l->mark, l->mark, l->mark);
+	int rc = run(l, text, &err);
+	if (rc)
+		log_warn("cannot remove our nftables tables error=%s", mesh_err_text(&err, rc));
+	rules_fini(&l->now);
+	l->stands = false;
+	sweep_routes(l, vxlan_ifindex);
+}
