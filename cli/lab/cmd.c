@@ -267,6 +267,11 @@ static int lab_up(struct cli *c, struct mesh_err *err)
 		return mesh_fail(err, MESH_E_INVALID, "--nodes must be 1 to %d", LAB_NODES_MAX);
 	if (l.managers < 1 || l.managers > l.nodes)
 		return mesh_fail(err, MESH_E_INVALID, "--managers must be 1 to the number of nodes");
+	const char *plane = flag_str(c, "data-plane");
+	if (plane && (strlen(plane) > LAB_PLANE_MAX || !lab_data_plane(plane, 1)))
+		return mesh_fail(err, MESH_E_INVALID,
+		                 "--data-plane '%s': auto, ebpf or nft, for single nodes n2=nft,n3=ebpf", plane);
+	snprintf(l.data_plane, sizeof(l.data_plane), "%s", plane ? plane : "");
 	steps_shown = !flag_bool(c, "quiet");
 	snprintf(l.name, sizeof(l.name), "%s", name);
 	l.init = !flag_bool(c, "no-init");
@@ -501,6 +506,7 @@ static const struct flag up_flags[] = {
 	NAME_FLAG,
 	{ "nodes", 0, F_UINT, NULL, "3", "How many nodes" },
 	{ "managers", 0, F_UINT, NULL, "1", "How many of them are managers" },
+	{ "data-plane", 0, F_STR, "string", NULL, "Driver of all nodes (auto, ebpf, nft) or of some (n2=nft,n3=ebpf)" },
 	{ "no-init", 0, F_BOOL, NULL, NULL, "Start the daemons, make no cluster" },
 	{ "quiet", 'q', F_BOOL, NULL, NULL, "Print no progress" },
 };

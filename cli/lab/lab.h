@@ -20,6 +20,7 @@
 #define LAB_STATE "/var/lib/mesh"
 #define LAB_NODES_MAX 64
 #define LAB_NAME_MAX 32
+#define LAB_PLANE_MAX 255
 
 /* What /run/mesh/<name>/lab.json keeps. */
 struct lab {
@@ -28,6 +29,7 @@ struct lab {
 	int nodes, managers;
 	bool ready; /* lab up came to its end */
 	bool init;
+	char data_plane[LAB_PLANE_MAX + 1]; /* "nft", or "n2=nft,n3=ebpf"; empty: as the daemon likes */
 };
 
 /* Paths and names; out has room for 128 bytes. */
@@ -40,6 +42,8 @@ void lab_state_dir(const struct lab *l, int node, char *out);
 void lab_socket(const struct lab *l, int node, char *out);
 
 bool lab_name_valid(const char *name);
+/* The driver of a node for --data-plane: "auto", "ebpf", "nft"; NULL when the text is wrong. */
+const char *lab_data_plane(const char *text, int node);
 int lab_load(const char *name, struct lab *l, struct mesh_err *err) MESH_MUST_CHECK;
 int lab_save(const struct lab *l, struct mesh_err *err) MESH_MUST_CHECK;
 /* Names of the labs there are. */

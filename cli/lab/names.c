@@ -65,6 +65,31 @@ bool lab_name_valid(const char *name)
 	return true;
 }
 
+const char *lab_data_plane(const char *text, int node)
+{
+	static const char *const drivers[] = { "auto", "ebpf", "nft" };
+	char name[16];
+	const char *found = NULL, *p = text, *all = "auto";
+
+	/* "nft" for all, "n2=nft" for one; the last that fits wins. */
+	while (*p) {
+		size_t n = strcspn(p, ","), k = strcspn(p, "=,");
+		bool one = k < n;
+		const char *d = one ? p + k + 1 : p;
+		found = NULL;
+		for (size_t i = 0; i < sizeof(drivers) / sizeof(*drivers); i++)
+			if (strlen(drivers[i]) == (size_t)(p + n - d) && !strncmp(drivers[i], d, (size_t)(p + n - d)))
+				found = drivers[i];
+		snprintf(name, sizeof(name), "n%d", node);
+		if (!found || (one && (p[0] != 'n' || strspn(p + 1, "0123456789") != k - 1 || k < 2)))
+			return NULL;
+		if (!one || (strlen(name) == k && !strncmp(name, p, k)))
+			all = found;
+		p += n + (p[n] == ',');
+	}
+	return all;
+}
+
 static void config_path(const char *name, char *out)
 {
 	snprintf(out, LAB_STR, LAB_RUN "/%s/lab.json", name);
@@ -80,6 +105,7 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 		                 LAB_NAME_MAX);
 	config_path(name, path);
 	json_t *j = json_load_file(path, 0, &je);
+	const char *plane = "";
 	int ready, init;
 	*l = (struct lab){ 0 };
 	snprintf(l->name, sizeof(l->name), "%s", name);
@@ -87,8 +113,8 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 		return mesh_fail(err, MESH_E_NOT_FOUND, "there is no lab '%s': make it with 'meshctl lab up --name %s'",
 		                 name, name);
 	if (!j ||
-	    json_unpack(j, "{s:i,s:i,s:i,s:b,s:b}", "index", &l->index, "nodes", &l->nodes, "managers", &l->managers,
-	                "ready", &ready, "init", &init) < 0 ||
+	    json_unpack(j, "{s:i,s:i,s:i,s:b,s:b,s?s}", "index", &l->index, "nodes", &l->nodes, "managers",
+	                &l->managers, "ready", &ready, "init", &init, "data_plane", &plane) < 0 ||
 	    l->nodes < 0 || l->nodes > LAB_NODES_MAX) {
 		json_decref(j);
 		return mesh_fail(err, MESH_E_CORRUPT, "%s is damaged: 'meshctl lab down --name %s' removes the lab",
@@ -96,6 +122,7 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 	}
 	l->ready = ready;
 	l->init = init;
+	snprintf(l->data_plane, sizeof(l->data_plane), "%s", plane);
 	json_decref(j);
 	return 0;
 }
@@ -103,8 +130,8 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 int lab_save(const struct lab *l, struct mesh_err *err)
 {
 	char path[LAB_STR], tmp[LAB_STR + 8];
-	json_t *j = json_pack("{s:i,s:i,s:i,s:b,s:b}", "index", l->index, "nodes", l->nodes, "managers", l->managers,
-	                      "ready", l->ready, "init", l->init);
+	json_t *j = json_pack("{s:i,s:i,s:i,s:b,s:b,s:s}", "index", l->index, "nodes", l->nodes, "managers",
+	                      l->managers, "ready", l->ready, "init", l->init, "data_plane", l->data_plane);
 
 	config_path(l->name, path);
 	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
