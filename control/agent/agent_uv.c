@@ -215,16 +215,6 @@ static void maybe_gone(struct atask *t)
 		if (a->spawn_queue.data[i] == t)
 			vec_remove(&a->spawn_queue, i);
 	run_waiters(t, 0);
-	if (t->forget && !t->replaced && t->rec.container_id) {
-		unsigned at = a->n_gone++ % ARRAY_SIZE(a->gone);
-		snprintf(a->gone[at].id, sizeof(a->gone[at].id), "%s", t->rec.container_id);
-		a->gone[at].code = (int)t->rec.exit_code;
-		bool ran = t->rec.started_at && t->rec.exit_code >= 0;
-		snprintf(a->gone[at].why, sizeof(a->gone[at].why), "%s",
-		         ran                      ? ""
-		         : t->rec.task.status.err ? t->rec.task.status.err
-		                                  : "it was removed");
-	}
 	if (t->forget && !a->closing) {
 		if (!t->replaced)
 			agent_emit(t, "destroy", NULL, NULL);
@@ -925,6 +915,22 @@ static void on_end(struct atask *t)
 	agent_logs_kick(t->a, t);
 }
 
+/* Before it is out of sight: who waits for its exit may look only now. */
+static void remember_exit(struct atask *t)
+{
+	struct agent *a = t->a;
+	if (t->replaced || !t->rec.container_id)
+		return;
+	unsigned at = a->n_gone++ % ARRAY_SIZE(a->gone);
+	snprintf(a->gone[at].id, sizeof(a->gone[at].id), "%s", t->rec.container_id);
+	a->gone[at].code = (int)t->rec.exit_code;
+	bool ran = t->rec.started_at && t->rec.exit_code >= 0;
+	snprintf(a->gone[at].why, sizeof(a->gone[at].why), "%s",
+	         ran                      ? ""
+	         : t->rec.task.status.err ? t->rec.task.status.err
+	                                  : "it was removed");
+}
+
 static void act_on(struct atask *t, const struct tk_action *act)
 {
 	struct agent *a = t->a;
@@ -974,6 +980,7 @@ static void act_on(struct atask *t, const struct tk_action *act)
 		do_kill(t);
 		break;
 	case TK_A_FORGET:
+		remember_exit(t);
 		t->forget = true;
 		set_timer(t, 0);
 		close_handle(t, &t->timer, &t->timer_on);
