@@ -22,7 +22,7 @@ MAY = {
 OWNER = {
     r"uv\.h": r"control/(.*_uv\.[ch]|meshd/|api/|agent/|net/|ca/|raft/raft_node\.h)|dataplane/dns/.*_uv\.[ch]",
     r"netlink/.*": r"dataplane/netlink/",
-    r"libmnl/.*|libnftnl/.*": r"dataplane/(netlink|nft)/",
+    r"libmnl/.*|libnftnl/.*|nftables/.*": r"dataplane/(netlink|nft)/",
     r"bpf/(libbpf|bpf|btf)\.h": r"dataplane/ebpf/",
     r"wolfssl/.*": r"control/(ca|net)/",
     r"microhttpd\.h": r"control/api/",
