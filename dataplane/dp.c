@@ -587,7 +587,7 @@ void dp_destroy(struct dp *d)
 	rc = nft_remove(d->nft, &err);
 	if (rc)
 		log_warn("cannot remove our nftables table error=%s", mesh_err_text(&err, rc));
-	if (umount2(d->pin_dir, MNT_DETACH) < 0 && errno != EINVAL)
+	if (umount2(d->pin_dir, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
 		log_warn("cannot unmount path=%s error=%s", d->pin_dir, strerror(errno));
 	(void)rmdir(d->pin_dir); /* stays when somebody put something there */
 	snprintf(path, sizeof(path), "%s/dataplane.state", d->state_dir);

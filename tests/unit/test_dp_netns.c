@@ -57,6 +57,7 @@ static struct {
 	pthread_cond_t cond;
 	struct VEC(struct dp_report) reports;
 	uint64_t version;
+	const char *driver;
 } w = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
 static void on_report(void *arg, struct dp_report *r)
@@ -238,7 +239,7 @@ static int open_dp(struct mesh_err *err)
 		               .run_dir = w.run,
 		               .cgroup = w.cgroup,
 		               .vxlan_port = 4789,
-		               .driver = "auto",
+		               .driver = w.driver,
 		               .local_subnet = "172.31.200.0/24",
 		               .report = on_report };
 	return dp_open(&c, &w.dp, err);
@@ -630,7 +631,7 @@ static void test_open_reports_host(void **state)
 	struct dp_report r = wait_report(DP_HOST, NULL, 0);
 	assert_int_equal(r.code, 1);
 	assert_string_equal(r.text, NODE "/24");
-	assert_int_equal(strncmp(dp_driver(w.dp), "ebpf", 4), 0);
+	assert_int_equal(strncmp(dp_driver(w.dp), w.driver, strlen(w.driver)), 0);
 	assert_int_equal(own_links(false, NULL), 1); /* the vxlan device */
 }
 
@@ -957,6 +958,8 @@ static int teardown(void **state)
 	rmdir(w.cgroup);
 	nftw(w.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	vec_fini(&w.reports);
+	w.dp = NULL;
+	w.version = 0;
 	return 0;
 }
 
@@ -989,5 +992,8 @@ int main(void)
 	const struct CMUnitTest skipped[] = { cmocka_unit_test(test_skipped) };
 	if (geteuid() != 0)
 		return cmocka_run_group_tests(skipped, NULL, NULL);
-	return cmocka_run_group_tests(tests, setup, teardown);
+	w.driver = "ebpf";
+	int failed = cmocka_run_group_tests_name("ebpf", tests, setup, teardown);
+	w.driver = "nft";
+	return failed + cmocka_run_group_tests_name("nft", tests, setup, teardown);
 }
