@@ -334,7 +334,11 @@ static int run_logs(struct cli *c, struct mesh_err *err)
 		return rc;
 	if (!json_array_size(services))
 		return mesh_fail(err, MESH_E_NOT_FOUND, "nothing found in stack: %s", c->args[0]);
-	json_array_foreach(services, i, one) if (!rc) rc = log_spawn(c, &s, js(one, "ID"), err);
+	json_array_foreach(services, i, one)
+	{
+		if (!rc)
+			rc = log_spawn(c, &s, js(one, "ID"), err);
+	}
 	log_collect(&s);
 	int worst = log_finish(&s);
 	return rc < 0 ? rc : worst;
@@ -385,8 +389,10 @@ static int tasks_left(struct cli *c, const json_t *ids, size_t *left, struct mes
 	*left = 0;
 	if (rc < 0)
 		return rc;
-	json_array_foreach(tasks, i, t) *left +=
-		json_object_get(ids, js(t, "ServiceID")) && !ended(js(t, "Status.State"));
+	json_array_foreach(tasks, i, t)
+	{
+		*left += json_object_get(ids, js(t, "ServiceID")) && !ended(js(t, "Status.State"));
+	}
 	return 0;
 }
 
@@ -396,7 +402,10 @@ static int wait_tasks(struct cli *c, json_t *services, int64_t deadline, struct 
 	size_t i, left = 1;
 	json_t *s;
 
-	json_array_foreach(services, i, s) json_object_set_new(ids, js(s, "ID"), json_true());
+	json_array_foreach(services, i, s)
+	{
+		json_object_set_new(ids, js(s, "ID"), json_true());
+	}
 	while (left) {
 		int rc = tasks_left(c, ids, &left, err);
 		if (rc < 0)

@@ -202,7 +202,11 @@ static json_t *by_name(json_t *list, const char *path, const char *name)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o) if (!strcmp(js(o, path), name)) return o;
+	json_array_foreach(list, i, o)
+	{
+		if (!strcmp(js(o, path), name))
+			return o;
+	}
 	return NULL;
 }
 
@@ -379,8 +383,11 @@ static int deploy_objects(struct deploy *d, const struct kind *k, struct mesh_er
 	size_t i;
 	int rc = json_array_size(jo(d->plan, k->path)) ? stack_objects(d->c, k->path, d->stack, &all, err) : 0;
 
-	json_array_foreach(jo(d->plan, k->path), i, one) if (!rc && !jb(one, "external")) rc =
-		deploy_object(d, k, all, one, err);
+	json_array_foreach(jo(d->plan, k->path), i, one)
+	{
+		if (!rc && !jb(one, "external"))
+			rc = deploy_object(d, k, all, one, err);
+	}
 	return rc;
 }
 
@@ -605,7 +612,9 @@ static void print_answer(const json_t *answer)
 	if (*js(answer, "Warning"))
 		fprintf(stderr, "%s\n", js(answer, "Warning"));
 	json_array_foreach(jo(answer, "Warnings"), i, w)
+	{
 		fprintf(stderr, "%s\n", json_string_value(w) ? json_string_value(w) : "");
+	}
 }
 
 static int post_spec(struct deploy *d, const char *path, json_t *spec, const char *headers, json_t **answer,
@@ -712,7 +721,11 @@ static int deploy_service(struct deploy *d, const json_t *one, struct mesh_err *
 	size_t i;
 	int rc = 0;
 
-	json_array_foreach(jo(one, "after"), i, dep) if (!rc) rc = wait_for(d, js(one, "key"), dep, err);
+	json_array_foreach(jo(one, "after"), i, dep)
+	{
+		if (!rc)
+			rc = wait_for(d, js(one, "key"), dep, err);
+	}
 	if (rc < 0)
 		return rc;
 	rc = resolve(d, spec, err);
@@ -736,8 +749,10 @@ static void prune(struct deploy *d)
 	json_array_foreach(d->services, i, s)
 	{
 		bool wanted = false;
-		json_array_foreach(jo(d->plan, "services"), k, one) wanted =
-			wanted || !strcmp(js(one, "body.Name"), js(s, "Spec.Name"));
+		json_array_foreach(jo(d->plan, "services"), k, one)
+		{
+			wanted = wanted || !strcmp(js(one, "body.Name"), js(s, "Spec.Name"));
+		}
 		if (!wanted)
 			json_array_append(gone, s);
 	}
@@ -763,15 +778,22 @@ static int deploy_all(struct deploy *d, struct mesh_err *err)
 	size_t i;
 	int rc = stack_objects(d->c, "services", d->stack, &d->services, err);
 
-	json_array_foreach(jo(d->plan, "networks"), i, one) if (!rc && jb(one, "external")) rc =
-		check_external(d, js(one, "name"), err);
+	json_array_foreach(jo(d->plan, "networks"), i, one)
+	{
+		if (!rc && jb(one, "external"))
+			rc = check_external(d, js(one, "name"), err);
+	}
 	if (!rc && flag_bool(d->c, "prune"))
 		prune(d);
 	if (!rc)
 		rc = deploy_networks(d, err);
 	for (size_t k = 0; k < ARRAY_SIZE(kinds) && !rc; k++)
 		rc = deploy_objects(d, &kinds[k], err);
-	json_array_foreach(jo(d->plan, "services"), i, one) if (!rc) rc = deploy_service(d, one, err);
+	json_array_foreach(jo(d->plan, "services"), i, one)
+	{
+		if (!rc)
+			rc = deploy_service(d, one, err);
+	}
 	/* Old versions that something still uses are refused and stay; the next deploy asks again. */
 	for (size_t k = 0; k < d->unused.n && !rc; k++)
 		if (api_delete(d->c, NULL, NULL, "/%s", d->unused.v[k]) < 0)

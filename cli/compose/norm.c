@@ -26,7 +26,10 @@ int norm_command(struct check *ck, struct cv **v, const struct cv_path *at, stru
 	if (rc < 0)
 		return cv_fail(*v, err, "%.250s: %s", cv_path_str(ck->a, at), why.msg);
 	struct cv *list = cv_new(ck->a, CV_LIST, *v);
-	json_array_foreach(words, i, w) cv_add(ck->a, list, cv_str(ck->a, json_string_value(w), *v));
+	json_array_foreach(words, i, w)
+	{
+		cv_add(ck->a, list, cv_str(ck->a, json_string_value(w), *v));
+	}
 	json_decref(words);
 	*v = list;
 	return 0;
