@@ -31,3 +31,7 @@ bench-maglev: deps $(B)/bench/maglev ## balance and disruption of the tables, be
 .PHONY: bench-dns
 bench-dns: deps bench-peers $(B)/bench/dns ## the resolver of tasks beside dnsmasq, unbound, NSD and Knot
 	$(Q)$(B)/bench/dns -o $(B)/bench-dns.json
+
+.PHONY: bench-scale
+bench-scale: deps bench-peers $(B)/bench/scale ## programming services from nothing and one change, beside nft and iptables
+	$(Q)$(B)/bench/scale -o $(B)/bench-scale.json
