@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nodes with the nft driver, alone and beside nodes with the ebpf driver: the same cluster to whoever uses it.
+
+    client .10 ──┬── n1 .11 (manager) ── web, ask         one task of each service on each node
+                 ├── n2 .12 ──────────── web, ask
+                 └── n3 .13 ──────────── web, ask
+"""
+import re
+import sys
+
+import pytest
+
+from meshlab import IMAGE, Lab, wait_for
+
+UDP_ASK = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+s.sendto(b"hello", (sys.argv[1], int(sys.argv[2])))
+data, who = s.recvfrom(2000)
+assert who == (sys.argv[1], int(sys.argv[2])), who
+print(data.decode())
+"""
+DRIVERS = {"nft": {1: "nft", 2: "nft", 3: "nft"}, "n2=nft": {1: "ebpf", 2: "nft", 3: "ebpf"}, "n1=nft,n3=nft": {1: "nft", 2: "ebpf", 3: "nft"}}
+
+
+class MixedLab(Lab):
+    def __init__(self, name, plane):
+        self.plane = plane
+        super().__init__(name, nodes=3)
+
+    def meshctl(self, k, *args, **kw):
+        return super().meshctl(k, *args, *(["--data-plane", self.plane] if args[:2] == ("lab", "up") else []), **kw)
+
+
+@pytest.fixture(scope="module", params=list(DRIVERS))
+def world(machine, request):
+    """The lab with its services: everything below only asks."""
+    lab = MixedLab("mixed", request.param)
+    try:
+        lab.meshctl(1, "network", "create", "-d", "overlay", "net")
+        lab.web = lab.create("--name", "web", "--network", "net", "--mode", "global", "-p", "8080:8000", "-p", "8053:8000/udp", IMAGE, n=3)
+        lab.ask = lab.create("--name", "ask", "--network", "net", "--mode", "global", "--stop-signal", "SIGKILL", IMAGE,
+                             "sleep", "100000", n=3)
+        yield lab
+    finally:
+        lab.down()
+
+
+def hosts_of(ask, tries=40):
+    """Who answers, until all three have."""
+    seen = set()
+    for _ in range(tries):
+        seen.add(ask())
+        if len(seen) == 3:
+            break
+    return seen
+
+
+def test_driver_is_said(world):
+    for k, driver in DRIVERS[world.plane].items():
+        assert f'driver="{driver}: ' in world.log(k)
+
+
+def test_published_ports_from_outside(world):
+    for a in world.addresses:
+        def ask():
+            r = world.fields(f"http://{a}:8080/")
+            assert r["client"].split(":")[0] == world.client_addr
+            return r["host"]
+        assert len(hosts_of(ask)) == 3, a
+
+
+def test_published_udp_from_outside(world):
+    for a in world.addresses:
+        out = world.client(sys.executable, "-c", UDP_ASK, a, "8053").stdout
+        assert f"client={world.client_addr}:" in out and "said=hello" in out
+
+
+def test_published_ports_from_the_nodes(world):
+    for k in world.nodes:
+        for a in world.addresses:
+            def ask():
+                r = world.fields(f"http://{a}:8080/", where=k)
+                assert r["client"].split(":")[0] == world.addr(k), (k, a)
+                return r["host"]
+            assert len(hosts_of(ask)) == 3, (k, a)
+        if DRIVERS[world.plane][k] == "nft":
+            for _ in range(6):
+                assert world.fields("http://127.0.0.1:8080/", where=k)["version"] == "1"
+
+
+def test_more_than_a_packet(world):
+    """A request that no single frame holds, through the tunnel and back."""
+    for a in world.addresses:
+        for _ in range(6):
+            assert world.fields(f"http://{a}:8080/{'x' * 3000}")["version"] == "1"
+
+
+def test_virtual_address_and_names(world):
+    for t in world.ask:
+        def ask():
+            out = world.exec(t, "timeout", "4", "wget", "-q", "-O", "-", "http://web:8000/").stdout
+            return re.search(r"host=(\S+)", out).group(1)
+        assert len(hosts_of(ask)) == 3
+        # Outside the tasks' cgroup no socket hook translates: packet by packet.
+        addr = next(v["Addr"].split("/")[0] for v in world.get(1, "/services/web")["Endpoint"]["VirtualIPs"] if not v["Addr"].startswith("10.0.0."))
+        assert "version=1" in world.inside(t, "curl", "-sS", "-m", "4", f"http://{addr}:8000/").stdout
+
+
+def test_ping(world):
+    for t in world.ask:
+        for other in world.web + world.ask:
+            addr = next(a.split("/")[0] for n in other["NetworksAttachments"] if n["Network"]["Spec"]["Name"] == "net" for a in n["Addresses"])
+            assert "1 packets received" in world.exec(t, "ping", "-c", "1", "-W", "2", addr).stdout
+
+
+def test_restart_of_the_daemons(world):
+    """Forwarding needs no daemon; a restarted one takes over what stands."""
+    for k in world.nodes[1:]:
+        world.verb("kill", k)
+    for a in world.addresses:
+        assert world.fields(f"http://{a}:8080/")["version"] == "1"
+    for k in world.nodes[1:]:
+        world.verb("start", k)
+    world.wait_nodes()
+    for a in world.addresses:
+        assert len(hosts_of(lambda: world.fields(f"http://{a}:8080/")["host"])) == 3
+
+
+def test_removed_service_is_gone(world):
+    world.meshctl(1, "service", "rm", "web")
+    for a in world.addresses:
+        wait_for(lambda: world.curl(f"http://{a}:8080/", rc=None, m=2).returncode == 7, 30, "the port to be closed")
