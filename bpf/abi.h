@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 2
+#define ABI_LAYOUT 3
 
 struct abi_addr {
 	__be32 w[4];
