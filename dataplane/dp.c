@@ -22,7 +22,7 @@
 #define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
 #define DETACH_BATCH 64
-#define NFT_LIMITS "flows from here to other nodes may move when tasks come or go"
+#define NFT_LIMITS "connections it passes on to other nodes may break when tasks come or go"
 
 /* ---- reports ------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "dataplane/nft/rules.h"
+
+static struct dp_ip ip(const char *text)
+{
+	struct dp_ip out;
+	assert_int_equal(dp_ip_parse(text, &out, NULL), 0);
+	return out;
+}
+
+static void add(struct plan_table *t, struct item i)
+{
+	plan_table_add(t, xmemdup(&i, sizeof(i)));
+}
+
+/* One service with n backends, the first of them here, published at 8080. */
+static struct plan_table table(unsigned n)
+{
+	struct plan_table t = { 0 };
+	struct item svc = { .kind = ITEM_SERVICE, .svc = { .key = 7, .vni = 4096 } };
+	for (unsigned i = 0; i < n; i++) {
+		char text[32];
+		snprintf(text, sizeof(text), "10.0.0.%u", 5 + i);
+		struct ebpf_backend b = {
+			.ip = ip(text), .node = ip("192.0.2.2"), .local = !i, .weight = 1, .state = DP_SERVING
+		};
+		vec_push(&svc.backends, b);
+	}
+	add(&t, (struct item){ .kind = ITEM_HOST_ADDR, .addr = ip("192.0.2.1") });
+	add(&t, (struct item){ .kind = ITEM_NODE, .addr = ip("192.0.2.1") });
+	add(&t, (struct item){ .kind = ITEM_NODE, .addr = ip("192.0.2.2") });
+	add(&t, (struct item){ .kind = ITEM_NETWORK,
+	                       .network = { .vni = 4096,
+	                                    .subnet = ip("10.0.0.0"),
+	                                    .gateway = ip("10.0.0.1"),
+	                                    .prefix = 24,
+	                                    .ingress = true } });
+	for (unsigned i = 1; i < n; i++)
+		add(&t, (struct item){
+				.kind = ITEM_ENDPOINT,
+				.endpoint = { .vni = 4096, .ip = svc.backends.data[i].ip, .node = ip("192.0.2.2") } });
+	add(&t, svc);
+	add(&t, (struct item){ .kind = ITEM_PORT,
+	                       .port = { .proto = IPPROTO_TCP, .published = 8080, .target = 80, .service = 7 } });
+	return t;
+}
+
+static struct rules build(const struct plan_table *t, struct rules_in *in)
+{
+	static struct rules_iface f;
+	struct rules out = { 0 };
+	f = (struct rules_iface){ .host_name = "mesh1", .vni = 4096, .ip = ip("10.0.0.5"), .answer = ip("10.0.1.5") };
+	*in = (struct rules_in){ .mark = "mesh",
+		                 .vxlan = "meshvx",
+		                 .vxlan_port = 4789,
+		                 .self = ip("192.0.2.1"),
+		                 .have = t,
+		                 .ifaces = &f,
+		                 .n_ifaces = 1 };
+	rules_build(in, &out);
+	return out;
+}
+
+static void test_elements(void **state)
+{
+	(void)state;
+	struct plan_table t = table(2);
+	struct rules_in in;
+	struct rules r = build(&t, &in);
+	assert_string_equal(map_get(&r.elems, "published\ntcp . 8080"), "goto p_0000000000000007");
+	/* Frames of other nodes for our task, whose default route is on another network. */
+	assert_string_equal(map_get(&r.elems, "tunnelled\n02:42:0a:00:00:05 . tcp . 8080"), "10.0.1.5 . 80");
+	assert_string_equal(map_get(&r.elems, "here\n0x6d000005 . tcp . 8080"), "10.0.1.5 . 80");
+	assert_string_equal(map_get(&r.elems, "origins\n02:4c:c0:00:02:02"), "0x40000202");
+	assert_string_equal(map_get(&r.elems, "origins\n02:4e:c0:00:02:02"), "0xc0000202");
+	assert_string_equal(map_get(&r.elems, "ways_back\n0x40000202"), "240.0.2.2");
+	assert_null(map_get(&r.elems, "origins\n02:4c:c0:00:02:01"));
+	assert_string_equal(map_get(&r.chains, "l_0a000005"), "meta mark set 0x6d000005");
+	assert_string_equal(map_get(&r.chains, "r_0a000006"), "meta iif != 0 dup to 10.0.0.6 device \"meshvx\" drop");
+	const struct rules_route *way = map_get(&r.routes, "240.0.2.2/32"), *task = map_get(&r.routes, "10.0.0.6/32");
+	assert_non_null(way);
+	assert_non_null(task);
+	assert_int_equal(way->mac[1], 0x50);
+	assert_int_equal(task->vni, 4096);
+	assert_null(map_get(&r.routes, "10.0.0.5/32"));
+	rules_fini(&r);
+	plan_table_fini(&t);
+}
+
+/* Which backend each of the 128 slots goes to. */
+static void slots_of(const struct rules *r, unsigned out[128])
+{
+	const char *p = strchr(map_get(&r->chains, "p_0000000000000007"), '{');
+	for (unsigned from, to, n, host; sscanf(p, "%*[{, ]%u%n", &from, &n) == 1;) {
+		p += n;
+		to = from;
+		if (sscanf(p, "-%u%n", &to, &n) == 1)
+			p += n;
+		char kind;
+		assert_int_equal(sscanf(p, " : goto %c_%8x%n", &kind, &host, &n), 2);
+		p += n;
+		for (unsigned i = from; i <= to; i++)
+			out[i] = host;
+	}
+}
+
+static void test_few_slots_move(void **state)
+{
+	(void)state;
+	unsigned four[128] = { 0 }, five[128] = { 0 }, moved = 0;
+	for (unsigned n = 4; n <= 5; n++) {
+		struct plan_table t = table(n);
+		struct rules_in in;
+		struct rules r = build(&t, &in);
+		slots_of(&r, n == 4 ? four : five);
+		rules_fini(&r);
+		plan_table_fini(&t);
+	}
+	for (unsigned i = 0; i < 128; i++) {
+		assert_true(four[i] && five[i]);
+		/* Only to the new one, never between the old ones. */
+		if (four[i] != five[i])
+			assert_int_equal(five[i], 0x0a000009);
+		moved += four[i] != five[i];
+	}
+	assert_in_range(moved, 10, 45);
+}
+
+static void test_change_is_small(void **state)
+{
+	(void)state;
+	struct plan_table a = table(2), b = table(3);
+	struct rules_in in;
+	struct rules ra = build(&a, &in), rb = build(&b, &in);
+	struct buf text = { 0 };
+	rules_change_text("mesh", &ra, &ra, &text);
+	assert_int_equal(text.len, 0);
+	rules_change_text("mesh", &ra, &rb, &text);
+	assert_non_null(strstr(buf_str(&text), "add chain ip mesh_lb r_0a000007\n"));
+	assert_non_null(strstr(buf_str(&text), "flush chain ip mesh_lb p_0000000000000007\n"));
+	assert_null(strstr(buf_str(&text), "element"));
+	buf_clear(&text);
+	rules_change_text("mesh", &rb, &ra, &text);
+	/* A chain goes only when nothing names it any more. */
+	const char *use = strstr(buf_str(&text), "flush chain ip mesh_lb p_"),
+		   *gone = strstr(buf_str(&text), "delete chain ip mesh_lb r_0a000007\n");
+	assert_true(use && gone && use < gone);
+	buf_fini(&text);
+	rules_fini(&ra);
+	rules_fini(&rb);
+	plan_table_fini(&a);
+	plan_table_fini(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_elements),
+		cmocka_unit_test(test_few_slots_move),
+		cmocka_unit_test(test_change_is_small),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
