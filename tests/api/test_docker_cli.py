@@ -239,7 +239,7 @@ def test_node_local_commands_are_empty_not_broken(docker):
     assert docker.out("volume", "ls").startswith("DRIVER")
     assert "Images" in docker.out("system", "df")
     assert "No such container: nope" in docker.run("exec", "nope", "true", rc=1).stderr
-    assert "declare a service" in docker.run("create", "bb:1", rc=1).stderr
+    assert "runs no containers" in docker.run("create", "bb:1", rc=1).stderr
     docker.out("service", "create", "-d", "--name", "web", "bb:1")
     # The client cuts "now" down to the second: what has just happened may be after it.
     for _ in range(60):

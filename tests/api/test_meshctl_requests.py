@@ -296,7 +296,8 @@ def normal(value, key=None):
     if isinstance(value, list):
         items = [normal(v) for v in value]
         # docker keeps these in maps: any order is right
-        return sorted(items, key=str) if key in ("Env", "Secrets", "Configs", "Ports") else items
+        unordered = ("Env", "Secrets", "Configs", "Ports", "GenericResources", "Config")
+        return sorted(items, key=lambda i: json.dumps(i, sort_keys=True)) if key in unordered else items
     return value
 
 
