@@ -104,8 +104,8 @@ struct dp {
 
 	struct wire wire;
 	const struct dp_driver *drv;
-	struct ebpf *ebpf; /* of the ebpf driver */
-	struct steer *steer;     /* of the nft driver */
+	struct ebpf *ebpf;   /* of the ebpf driver */
+	struct steer *steer; /* of the nft driver */
 	struct dns_server *dns;
 	struct nft *nft;
 	int monitor;
