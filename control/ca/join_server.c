@@ -88,7 +88,7 @@ void ca_join_answer(struct ca_join_pending *p, int code, const struct ca_issue *
 		snprintf(e.msg, sizeof(e.msg), "%s", mesh_err_text(err, code));
 	if (code)
 		send_refusal(p->conn, p->stream, p->renew, &e);
-	else
+	else if (what)
 		reply(p, what, cert);
 	net_unref(p->conn);
 	server_unref(p->server);

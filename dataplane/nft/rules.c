@@ -33,13 +33,13 @@ struct text {
 };
 static struct text ip_text(const struct dp_ip *ip)
 {
-	struct text t;
+	struct text t = { 0 };
 	dp_ip_format(ip, t.s);
 	return t;
 }
 static struct text mac_text(const uint8_t *m)
 {
-	struct text t;
+	struct text t = { 0 };
 	snprintf(t.s, sizeof(t.s), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
 	return t;
 }

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	const struct schema *calls[] = { &wire_call_schema, &wire_log_line_schema, &wire_end_schema, &dp_delta_schema,
-					 &md_service_schema };
+		                         &md_service_schema };
 	if (!n)
 		return 0;
 	const struct schema *s = p[0] < 64 ? wire_schema(p[0]) : calls[p[0] % ARRAY_SIZE(calls)];
