@@ -902,6 +902,7 @@ int oci_exec_make(const struct oci_in *in, const struct agent_exec_spec *spec, c
 	json_object_set_new(p, "env", env);
 	json_object_set_new(p, "cwd", jstr(spec->dir && *spec->dir ? spec->dir : dir_of(in)));
 	json_object_set_new(p, "capabilities", caps_json(caps, u.uid == 0));
+	json_object_set_new(p, "rlimits", rlimits_json(in));
 	json_object_set_new(p, "noNewPrivileges", json_boolean(no_new_privs(in)));
 	if (spec->tty && spec->rows && spec->cols)
 		json_object_set_new(p, "consoleSize",

@@ -68,6 +68,10 @@ static int build_update(struct req *r, struct store_tx *tx, struct mesh_err *err
 	if (old->spec.role == MD_ROLE_MANAGER && spec->role == MD_ROLE_WORKER && managers(r->store) <= 1)
 		return api_rpc_fail(err, MESH_E_IN_USE, "FailedPrecondition",
 		                    "attempting to demote the last manager of the swarm");
+	if (old->spec.role == MD_ROLE_WORKER && spec->role == MD_ROLE_MANAGER)
+		return mesh_fail(err, MESH_E_UNSUPPORTED,
+		                 "this version runs a swarm with one manager: node %s stays a worker",
+		                 old->description.hostname ? old->description.hostname : old->meta.id);
 	struct md_node *n = store_tx_edit(tx, STORE_NODE, old->meta.id);
 	sch_clear(&md_node_spec_schema, &n->spec);
 	sch_copy(&md_node_spec_schema, &n->spec, spec);

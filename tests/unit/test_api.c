@@ -595,7 +595,7 @@ static void local_calls_without_an_agent(void **state)
 	expect_message(200, "GET", "/images/json", NULL, "[]");
 	expect_message(404, "GET", "/volumes/web", NULL, "get web: no such volume");
 	expect_message(200, "GET", "/volumes", NULL, "{\"Volumes\":[],\"Warnings\":null}");
-	expect_message(501, "POST", "/containers/create", "{}", "declare a service");
+	expect_message(501, "POST", "/containers/create", "{}", "this daemon runs no containers");
 	expect_message(404, "POST", "/exec/abc/start", "{}", "No such exec instance: abc");
 	expect_message(400, "POST", "/images/create", NULL, "fromImage is required");
 	expect_message(400, "POST", "/images/load", NULL, "no archive");
