@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Role:   Maglev lookup tables with weights. Pure, and a function of the set alone: every node that knows the same
- *         backends has the same table, whatever came before (docs/decisions/0020-tables-from-the-set.md).
+ *         backends has the same table, whatever came before (docs/decisions/0008-tables-from-the-set.md).
  * Units:  tables have 1 << bits slots; 0 is an empty slot.
  */
 #ifndef DATAPLANE_EBPF_MAGLEV_H
