@@ -46,7 +46,7 @@ def test_node_verbs(lab, cli):
     assert "n2" in cli(lab, 1, "node", "inspect", "--pretty", "n2").stdout
     assert "not down" in cli(lab, 1, "node", "rm", "n2", rc=1).stderr
     assert "last manager" in cli(lab, 1, "node", "demote", "n1", rc=1).stderr
-    assert "not found" in cli(lab, 1, "node", "inspect", "nope", rc=1).stderr.lower()
+    assert re.search("nope.*not found|no such node: nope", cli(lab, 1, "node", "inspect", "nope", rc=1).stderr.lower())
     assert "nope" in cli(lab, 1, "node", "rm", "nope", rc=1).stderr
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from meshlab import IMAGE, IMAGES, wait_for
+from meshlab import IMAGE, IMAGES, MESHCTL, wait_for
 
 
 def cid(task):
@@ -64,7 +64,7 @@ def test_service_logs(lab, cli):
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", line) for line in stamped)
     last = max(line.split()[0] for line in stamped)
     assert cli(lab, 1, "service", "logs", "--raw", "--since", "1s", "nothing", rc=1).stderr
-    follow = lab.spawn(None, cli.name if cli.name == "docker" else os.path.join(os.environ["MESH_BUILD"], "meshctl"), "service", "logs", "--raw", "-f",
+    follow = lab.spawn(None, cli.name if cli.name == "docker" else MESHCTL, "service", "logs", "--raw", "-f",
                        "--since", last[:-1][:-1] + "9Z", "talk", stdout=subprocess.PIPE, env=lab._env(1))
     for t in lab.running("talk"):
         lab.exec(t, "touch", "/tmp/go")

@@ -93,7 +93,7 @@ def test_network_verbs(lab, cli):
     cli(lab, 1, "service", "rm", "user")
     assert set(wait_for(lambda: cli(lab, 1, "network", "rm", "blue", rc=None).stdout, 15, "blue to go").split()) == {"blue"}
     assert cli(lab, 1, "network", "rm", "red").stdout == "red\n"
-    assert "not found" in cli(lab, 1, "network", "inspect", "blue", rc=1).stderr.lower()
+    assert re.search("blue not found|no such network: blue", cli(lab, 1, "network", "inspect", "blue", rc=1).stderr.lower())
 
 
 def test_task_on_several_overlays(lab):
