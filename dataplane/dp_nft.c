@@ -27,6 +27,7 @@ static int attach_vxlan(struct dp *d, struct mesh_err *err)
 	memcpy(mac + 2, d->self.b + 12, 4);
 	/* Answers that leave through us carry an address of ours, and come in there. */
 	conf("conf", d->wire.vxlan_name, "accept_local", "1");
+	conf("conf", d->wire.vxlan_name, "route_localnet", "1"); /* those to our own 127.0.0.1, once translated back */
 	/* Clients come in where the way to them does not go out; without an address even the loose filter minds. */
 	conf("conf", d->wire.vxlan_name, "rp_filter", "0");
 	steer_reload(d->steer);
