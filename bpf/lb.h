@@ -94,6 +94,15 @@ static __always_inline __u32 recall(const struct abi_choice_key *k)
 	return c && b && b->uid == c->uid && takes_old(b) ? c->backend : 0;
 }
 
+/*
+ * Does an unremembered flow go on there? Datagrams only while it serves: nobody waits for them when it stops, and it may
+ * drain because its machine is silent.
+ */
+static __always_inline bool keeps(const struct abi_backend *b, __u8 proto)
+{
+	return proto == IPPROTO_UDP ? b && b->state == BACKEND_SERVING : takes_old(b);
+}
+
 /* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
 static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
 {
@@ -105,7 +114,7 @@ static __noinline __u32 choose_changing(struct abi_service *s, const struct pack
 		event(CACHED);
 		return known;
 	}
-	if (begins || prev == cur || !takes_old(backend_of(prev))) {
+	if (begins || prev == cur || !keeps(backend_of(prev), p->proto)) {
 		if (begins || prev != cur)
 			remember(&k, cur);
 		return cur;
