@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an operator asks of the orchestrator, through the docker client, on a live cluster."""
+from meshlab import IMAGE, wait_for
+
+
+def places(lab, service):
+    tasks = lab.tasks(service)
+    return sorted(lab.node_number(t) for t in tasks if t["Status"]["State"] == "running" and t["DesiredState"] == "running")
+
+
+def test_global_service_follows_nodes(lab):
+    lab.create("--name", "g", "--mode", "global", IMAGE, n=3)
+    lab.docker(1, "node", "update", "--availability", "drain", lab.node_id(3))
+    wait_for(lambda: places(lab, "g") == [1, 2], what="n3 to lose its task")
+    lab.docker(1, "node", "update", "--availability", "active", lab.node_id(3))
+    wait_for(lambda: places(lab, "g") == [1, 2, 3], what="n3 to get a task by itself")
+
+
+def test_jobs_complete(lab):
+    lab.docker(1, "service", "create", "-q", "-d", "--name", "j", "--mode", "replicated-job", "--replicas", "4",
+               "--max-concurrent", "2", IMAGE, "true")
+    lab.docker(1, "service", "create", "-q", "-d", "--name", "gj", "--mode", "global-job", IMAGE, "true")
+    want = ["gj 0/0 (3/3 completed)", "j 0/2 (4/4 completed)"]
+    wait_for(lambda: sorted(lab.docker(1, "service", "ls", "--format", "{{.Name}} {{.Replicas}}").stdout.splitlines()) == want,
+             what="both jobs to complete")
+
+
+def test_restart_policy_gives_up(lab):
+    lab.docker(1, "service", "create", "-q", "-d", "--name", "r", "--restart-condition", "on-failure", "--restart-delay",
+               "100ms", "--restart-max-attempts", "2", IMAGE, "false")
+    wait_for(lambda: [t["Status"]["State"] for t in lab.tasks("r")] == ["failed"] * 3, what="one run and two restarts")
+
+
+def test_unhealthy_update_rolls_back(lab):
+    lab.docker(1, "service", "create", "-q", "--name", "h", "--health-cmd", "true", "--health-interval", "100ms", IMAGE)
+    [before] = lab.wait_running("h", 1)
+    lab.docker(1, "service", "update", "-q", "-d", "--update-order", "start-first", "--health-cmd", "false",
+               "--health-retries", "1", "--update-failure-action", "rollback", "h")
+    wait_for(lambda: lab.get(1, "/services/h").get("UpdateStatus", {}).get("State") == "rollback_completed", 30,
+             "the rollback")
+    [after] = lab.wait_running("h", 1)
+    assert after["ID"] == before["ID"]  # start-first: it never went
+
+
+def test_why_a_task_waits(lab):
+    for name, args, text in [("mx", ["--replicas", "4", "--replicas-max-per-node", "1"], "max replicas per node"),
+                             ("gen", ["--generic-resource", "gpu=1"], "insufficient resources on 3 nodes"),
+                             ("con", ["--constraint", "node.labels.no==where"], "scheduling constraints not satisfied"),
+                             ("hp", ["--replicas", "4", "-p", "mode=host,published=7071,target=8000"],
+                              "host-mode port already in use on 3 nodes")]:
+        lab.docker(1, "service", "create", "-q", "-d", "--name", name, *args, IMAGE)
+        said = wait_for(lambda: [t["Status"]["Err"] for t in lab.tasks(name) if t["Status"].get("Err")], what=f"{name} to wait")
+        assert text in said[0], said
+
+
+def test_promotion_is_refused(lab):
+    p = lab.docker(1, "node", "promote", lab.node_id(2), rc=1)
+    assert "a swarm with one manager" in p.stderr
+
+
+def test_limits_hold_in_exec_too(lab):
+    lab.docker(1, "service", "create", "-q", "--name", "l", "--ulimit", "nofile=512:1024", IMAGE)
+    [t] = lab.wait_running("l", 1)
+    assert lab.exec(t, "sh", "-c", "ulimit -n").stdout == "512\n"
