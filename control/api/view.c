@@ -122,10 +122,15 @@ static void write_attachments(struct jw *w, const struct store *s, const struct 
 	jw_close(w, ']');
 }
 
-void view_task(struct jw *w, const struct store *s, const struct md_task *t)
+void view_task(struct jw *w, const struct store *s, const struct md_task *task)
 {
 	const struct schema *sch = &md_task_schema;
 	size_t at = md_json_field(sch, "attachments");
+	struct md_task shown = *task, *t = &shown;
+
+	/* The engine counts the slots of a job from 0, and its client waits for exactly those. */
+	if (t->job_iteration && t->slot)
+		t->slot--;
 	jw_open(w, '{');
 	md_json_members(w, sch, t, 0, at);
 	if (t->attachments.n)
