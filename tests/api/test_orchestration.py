@@ -17,7 +17,7 @@ def test_global_service_follows_nodes(lab):
 
 
 def test_jobs_complete(lab):
-    lab.docker(1, "service", "create", "-q", "-d", "--name", "j", "--mode", "replicated-job", "--replicas", "4",
+    lab.docker(1, "service", "create", "-q", "--name", "j", "--mode", "replicated-job", "--replicas", "4",
                "--max-concurrent", "2", IMAGE, "true")
     lab.docker(1, "service", "create", "-q", "-d", "--name", "gj", "--mode", "global-job", IMAGE, "true")
     want = ["gj 0/0 (3/3 completed)", "j 0/2 (4/4 completed)"]
