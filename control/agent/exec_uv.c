@@ -325,18 +325,16 @@ static bool stat_of(int pid, int *ppid, int *session)
 	return close_paren && sscanf(close_paren + 2, "%*c %d %d %d", ppid, &pgrp, session) == 3;
 }
 
-/*
- * Kills what was started, its session and all descendants inside the container's cgroup; how many there still
- * were. The session finds what was forked while we looked: its number stays taken as long as anyone is in it.
- */
-static size_t kill_tree(struct agent_exec *e)
+#define TREE_MAX 4096
+#define TREE_LOOKS 16
+
+/* Marks, of the processes in the container's cgroup, what was started, its session and all descendants. */
+static size_t mark_tree(const struct agent_exec *e, int pids[TREE_MAX], bool marked[TREE_MAX])
 {
-	int pids[4096], ppid[4096], session[4096];
-	bool marked[4096] = { false }, more = true;
-	size_t killed = 0, n = cgroup_pids(&e->a->cg, e->cg, pids, ARRAY_SIZE(pids));
-	e->root = e->root ? e->root : agent_exec_pid(e);
-	if (!e->root)
-		return 0;
+	int ppid[TREE_MAX], session[TREE_MAX];
+	bool more = true;
+	size_t n = cgroup_pids(&e->a->cg, e->cg, pids, TREE_MAX);
+	memset(marked, 0, TREE_MAX * sizeof(*marked));
 	for (size_t i = 0; i < n; i++)
 		if (!stat_of(pids[i], &ppid[i], &session[i]))
 			ppid[i] = session[i] = 0;
@@ -350,9 +348,31 @@ static size_t kill_tree(struct agent_exec *e)
 			marked[i] |= hit;
 		}
 	}
+	return n;
+}
+
+/*
+ * Kills the whole tree; how many there still were. All are stopped first, again until none is new: a child forked
+ * while we look would otherwise lose its parent, and with it what tells whose it is.
+ */
+static size_t kill_tree(struct agent_exec *e)
+{
+	int pids[TREE_MAX];
+	bool marked[TREE_MAX];
+	size_t n = 0, found = SIZE_MAX, before = 0;
+	e->root = e->root ? e->root : agent_exec_pid(e);
+	if (!e->root)
+		return 0;
+	for (int look = 0; look < TREE_LOOKS && found != before; look++) {
+		before = found;
+		found = 0;
+		n = mark_tree(e, pids, marked);
+		for (size_t i = 0; i < n; i++)
+			found += marked[i] && !kill(pids[i], SIGSTOP);
+	}
+	size_t killed = 0;
 	for (size_t i = 0; i < n; i++)
-		if (marked[i] && !kill(pids[i], SIGKILL))
-			killed++;
+		killed += marked[i] && !kill(pids[i], SIGKILL);
 	return killed;
 }
 
