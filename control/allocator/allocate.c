@@ -284,7 +284,7 @@ static const struct md_port *given_port(const struct md_endpoint *e, const struc
 	for (size_t i = 0; i < which; i++)
 		nth += same_port(&spec->ports.v[i], &spec->ports.v[which]) && !spec->ports.v[i].published;
 	for (size_t i = 0; i < e->ports.n; i++)
-		if (same_port(&e->ports.v[i], &spec->ports.v[which]) && i < e->spec.ports.n &&
+		if (i < e->spec.ports.n && same_port(&e->ports.v[i], &spec->ports.v[which]) &&
 		    !e->spec.ports.v[i].published && nth-- == 0)
 			return &e->ports.v[i];
 	return NULL;

@@ -31,7 +31,7 @@ static void everything(void **state)
 		"{\"Image\":\"i:1\",\"Entrypoint\":[\"\"],\"Cmd\":[\"a\",\"b\"],\"OpenStdin\":true,\"StdinOnce\":true,"
 		"\"StopTimeout\":3,\"Volumes\":{\"/anon\":{}},\"HostConfig\":{\"AutoRemove\":true,"
 		"\"Binds\":[\"/h:/c:ro\",\"vol:/"
-	        "v\"],\"NetworkMode\":\"blue\",\"CpuQuota\":50000,\"ExtraHosts\":[\"n:1.2.3.4\"],"
+		"v\"],\"NetworkMode\":\"blue\",\"CpuQuota\":50000,\"ExtraHosts\":[\"n:1.2.3.4\"],"
 		"\"PortBindings\":{\"53/udp\":[{\"HostPort\":\"5353\"},{\"HostPort\":\"\"}]}},"
 		"\"NetworkingConfig\":{\"EndpointsConfig\":{\"blue\":{\"Aliases\":[\"x\"]},\"green\":null}}}",
 		&t, &err);
