@@ -12,6 +12,9 @@ CLANG   := clang
 VERSION := $(shell cat VERSION)
 
 comma := ,
+# What may be the first command on a new machine installs packages, then starts a make that sees them: pkg-config is
+# asked while make reads this file, and a parallel make would compile while packages are still being unpacked.
+THEN := +$(Q)$(MAKE) --no-print-directory
 ifneq ($(SAN),)
 B := build/san-$(subst $(comma),-,$(SAN))
 endif
@@ -53,7 +56,8 @@ libs_of   = $(shell pkg-config --libs $(1) 2>/dev/null)
 ALL_CFLAGS += $(call cflags_of,libnl-3.0)
 LIBS_ALL  = $(call libs_of,$(PKGS_CONTROL) $(PKGS_DP)) -lm
 
-.PHONY: sim bench-scheduler check-vm bench-tasks bench-update all images deps install check lint fuzz clean help golden-update demo demo-down includes tests
+.PHONY: all check check-vm clean demo demo-down deps fuzz golden-update help images includes install lint sim tests \
+        bench-scheduler bench-tasks bench-update $(addprefix run-,check check-vm demo fuzz bench-scheduler bench-tasks bench-update)
 .DEFAULT_GOAL := all
 .SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
@@ -109,13 +113,17 @@ $(BENCHES): $(B)/bench/%: $(B)/obj/bench/%.o $(LIBS)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
 tests: $(TESTS)
 
-check: deps all tests images $(B)/bench/loadgen ## install what is missing, build, run every test ring
-	@$(MAKE) --no-print-directory includes
+check: deps ## install what is missing, build, run every test ring
+	$(THEN) run-check
+run-check: all tests images $(B)/bench/loadgen
+	$(THEN) includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
 SEEDS ?= 2000
 sim: $(patsubst %.c,$(B)/%,$(wildcard tests/sim/test_*.c)) ## simulated clusters with faults, SEEDS schedules (default 2000)
 	$(Q)for t in $^; do MESH_SIM_SEEDS=$(SEEDS) $$t || exit 1; done
-check-vm: all tests images ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
+check-vm: deps ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
+	$(THEN) run-check-vm
+run-check-vm: all tests images
 	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 900; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
 includes: ## check that includes only point where docs/architecture.md says they may
 	$(Q)/usr/bin/python3 tests/includes.py
@@ -142,16 +150,24 @@ build/fuzz/lib.a: $(FUZZ_LIB)
 build/fuzz/%: tests/fuzz/%.c build/fuzz/lib.a
 	@echo "  FUZZ  $@"; mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -Wl,--gc-sections -o $@ $< build/fuzz/lib.a $(LIBS_ALL) -lyaml -pthread
-fuzz: deps $(FUZZ_BIN) ## fuzz every decoder for FUZZ_SECONDS each (default 60)
+fuzz: deps ## fuzz every decoder for FUZZ_SECONDS each (default 60)
+	$(THEN) run-fuzz
+run-fuzz: $(FUZZ_BIN)
 	$(Q)for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus-$$n; echo "== $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 build/fuzz/corpus-$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) 2>build/fuzz/$$n.log || { tail -n 40 build/fuzz/$$n.log; exit 1; }; tail -n 1 build/fuzz/$$n.log; done
 
 # ---- benchmarks: each prints a table with its peers and writes JSON into build/ -----------------
-bench-scheduler: deps $(B)/bench/scheduler ## placements a second at 1 000 and 5 000 simulated nodes
+bench-scheduler: deps ## placements a second at 1 000 and 5 000 simulated nodes
+	$(THEN) run-bench-scheduler
+run-bench-scheduler: $(B)/bench/scheduler
 	$(Q)$(B)/bench/scheduler
-bench-tasks: deps all images ## life of tasks: create, kill, cut; memory; creations a second
+bench-tasks: deps ## life of tasks: create, kill, cut; memory; creations a second
+	$(THEN) run-bench-tasks
+run-bench-tasks: all images
 	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/tasks.py
-bench-update: deps all images $(B)/bench/loadgen ## an open loop of requests while services change: what fails, how late (WORD="..." picks)
+bench-update: deps ## an open loop of requests while services change: what fails, how late (WORD="..." picks)
+	$(THEN) run-bench-update
+run-bench-update: all images $(B)/bench/loadgen
 	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/update.py $(WORD)
 
 include bench/bench.mk
@@ -159,7 +175,9 @@ include bench/bench.mk
 # ---- the rest ------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
 	$(Q)tests/deps.sh
-demo: deps all images ## a three-node cluster on this machine, serving
+demo: deps ## a three-node cluster on this machine, serving
+	$(THEN) run-demo
+run-demo: all images
 	$(Q)tests/demo.sh $(B)
 demo-down: ## remove the demo's cluster
 	$(Q)$(B)/meshctl lab down --name demo

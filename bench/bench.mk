@@ -10,11 +10,15 @@ $(B)/gen/wrap.skel.h: $(B)/bpf/wrap.bpf.o
 	$(Q)bpftool gen skeleton $< name wrap_bpf > $@.tmp && mv $@.tmp $@
 
 .PHONY: bench-packet
-bench-packet: deps $(B)/bench/packet ## what a packet costs in each BPF program, beside katran's figures
+bench-packet: deps ## what a packet costs in each BPF program, beside katran's figures
+	$(THEN) run-bench-packet
+run-bench-packet: $(B)/bench/packet
 	$(Q)$(B)/bench/packet -o $(B)/bench-packet.json
 
 .PHONY: bench-path bench-peers
-bench-path: deps bench-peers $(B)/bench/path ## CPU an operation: mesh, VIP, overlay beside routing, nft, iptables, HAProxy, VXLAN, Swarm's chain
+bench-path: deps ## CPU an operation: mesh, VIP, overlay beside routing, nft, iptables, HAProxy, VXLAN, Swarm's chain
+	$(THEN) run-bench-path
+run-bench-path: bench-peers $(B)/bench/path
 	$(Q)$(B)/bench/path -o $(B)/bench-path.json
 # Only what benchmarks compare with; nothing of meshd needs it.
 bench-peers:
@@ -25,13 +29,19 @@ bench-peers:
 	  --no-install-recommends $$missing >/dev/null; rc=$$?; [ -z "$$mine" ] || rm -f /usr/sbin/policy-rc.d; exit $$rc; }
 
 .PHONY: bench-maglev
-bench-maglev: deps $(B)/bench/maglev ## balance and disruption of the tables, beside the paper's and rendezvous hashing
+bench-maglev: deps ## balance and disruption of the tables, beside the paper's and rendezvous hashing
+	$(THEN) run-bench-maglev
+run-bench-maglev: $(B)/bench/maglev
 	$(Q)$(B)/bench/maglev -o $(B)/bench-maglev.json
 
 .PHONY: bench-dns
-bench-dns: deps bench-peers $(B)/bench/dns ## the resolver of tasks beside dnsmasq, unbound, NSD and Knot
+bench-dns: deps ## the resolver of tasks beside dnsmasq, unbound, NSD and Knot
+	$(THEN) run-bench-dns
+run-bench-dns: bench-peers $(B)/bench/dns
 	$(Q)$(B)/bench/dns -o $(B)/bench-dns.json
 
 .PHONY: bench-scale
-bench-scale: deps bench-peers $(B)/bench/scale ## programming services from nothing and one change, beside nft and iptables
+bench-scale: deps ## programming services from nothing and one change, beside nft and iptables
+	$(THEN) run-bench-scale
+run-bench-scale: bench-peers $(B)/bench/scale
 	$(Q)$(B)/bench/scale -o $(B)/bench-scale.json
