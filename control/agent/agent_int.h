@@ -93,10 +93,46 @@ struct atask {
 };
 
 /* ---- agent_uv.c ---- */
-void atask_event(struct atask *t, const struct tk_event *e);
-struct atask *agent_task_of(struct agent *a, const char *ref, struct mesh_err *err);
 void agent_unpend(struct agent *a);
+void agent_maybe_closed(struct agent *a);
+
+/* ---- record.c ---- */
+void atask_save(struct atask *t);
+/* From t->dir; false: it is no record of a task. */
+bool atask_load(struct atask *t);
+
+/* ---- assign.c ---- */
+/* What follows from the task alone: name, grace period, whether it has ports. */
+void atask_take_facts(struct atask *t);
+
+/* ---- adopt_uv.c ---- */
+/* Finds the tasks of an earlier run; what they do is told once the loop runs. */
+void agent_adopt(struct agent *a);
+void agent_adopt_stop(struct agent *a);
+
+/* ---- supervise_uv.c ---- */
+void shim_spawn(struct atask *t);           /* or queues it: AGENT_CREATES_MAX at once */
+void shim_connect(struct atask *t, int fd); /* takes fd */
+void shim_order(struct atask *t, const char *fmt, ...) MESH_PRINTF(2, 3);
+void shim_kill(struct atask *t);
+/* Its end is read from the exit file; without one its container is an orphan and is cleaned up. */
+void shim_gone(struct atask *t);
+
+/* ---- task_uv.c ---- */
+struct atask *atask_new(struct agent *a, const char *id);
+void atask_free(struct atask *t);
+/* Nothing of it is running any more, no handle, no work: leave (closing) or remove its files (forgotten). */
+void atask_maybe_gone(struct atask *t);
+void atask_close_handle(struct atask *t, void *h, bool *on);
+void agent_check_purged(struct agent *a);
+void atask_event(struct atask *t, const struct tk_event *e);
+void atask_attach(struct atask *t);
+const struct image *atask_image(struct atask *t); /* NULL: it was removed */
 void agent_emit(struct atask *t, const char *action, const char *key, const char *value);
+
+/* ---- containers.c ---- */
+struct atask *agent_task_of(struct agent *a, const char *ref, struct mesh_err *err);
+
 /* Everything oci_spec wants to know of t. The strings live until the next call. */
 struct oci_ctx {
 	struct oci_in in;
@@ -128,6 +164,8 @@ void prep_run(struct prep *p);
 int file_write(const char *path, const void *p, size_t n, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
 int dirs_make(const char *path, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
 void tree_remove(const char *path);
+/* The first KB of dir/file, NULL when there is none; the caller frees. */
+char *text_read(const char *dir, const char *file);
 /* 0 when nobody holds TASK/lock. */
 bool lock_held(const char *task_dir);
 /* After a supervisor's death: nothing of the container is left. */

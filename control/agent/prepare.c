@@ -192,3 +192,12 @@ void prep_run(struct prep *p)
 	if (!p->rc && cgroup_pids(p->host, p->cg, &one, 1) && cgroup_kill_wait(p->host, p->cg, 10000))
 		p->rc = mesh_fail(&p->err, -EBUSY, "cgroup %s", p->cg);
 }
+
+char *text_read(const char *dir, const char *file)
+{
+	CLEAN_FREE char *path = xasprintf("%s/%s", dir, file);
+	CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[1024];
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	return n > 0 ? xstrndup(text, (size_t)n) : NULL;
+}
