@@ -126,6 +126,7 @@ SUBPROG int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct e
 		return drop(DROP_ICMP);
 	struct rewrite n = { .saddr = k.peer, .daddr = x->t.ip, .sport = k.pport, .dport = x->port };
 	r.daddr = x->t.ip;
+	r.hops = x->o.hops;
 	if (rewrite(skb, p, &r) || rewrite_quote(skb, p, &x->c, &n))
 		return drop(DROP_NAT);
 	return to_task(skb, x->t.ifindex, x->t.mac, false);

@@ -2,7 +2,8 @@
 /*
  * Role: a node whose tc programs run under BPF_PROG_TEST_RUN, and rows: packet in, verdict, packet out, counter.
  * Node: n1 is 172.31.9.11, n2 172.31.9.12; published: tcp/udp 8081 -> 10.0.0.11:80 (here), 8082 -> 10.0.0.12:80 (n2),
- *       8083 -> nobody, 8084 closed here, 9090 -> host mode here. Rows run in order and share flow state.
+ *       8083 -> nobody, 8084 closed here, 8085 -> 10.0.0.15 of this node that has no interface, 9090 -> host mode here.
+ *       Nothing leads to 203.0.113.0/24. Rows run in order and share flow state.
  */
 #ifndef TESTS_BPF_NODE_H
 #define TESTS_BPF_NODE_H
@@ -69,18 +70,24 @@ static uint64_t counter(int fd, uint32_t i)
 	return sum;
 }
 
-static uint64_t all_drops(void)
+/* By program and reason, over the whole run. */
+static uint64_t hits[PROG_MAX][DROP_MAX];
+
+static uint64_t read_drops(uint64_t out[DROP_MAX])
 {
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < DROP_MAX; i++)
-		sum += counter(e->drops_fd, i);
+		sum += out[i] = counter(e->drops_fd, i);
 	return sum;
 }
 
-static int test_run(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len)
+/* Runs the program of r on a frame; *dropped (nullable): 1 + the reason it counted, 0 = none. */
+static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len, int *dropped)
 {
 	struct __sk_buff skb = { .ifindex = devs[r->dev], .mark = r->vni };
+	uint64_t before[DROP_MAX], after[DROP_MAX], sum = read_drops(before);
+	int reason = 0;
 	struct in_addr from;
 
 	if (r->from && inet_pton(AF_INET, r->from, &from) == 1)
@@ -89,7 +96,21 @@ static int test_run(const struct row *r, uint8_t *frame, size_t n, uint8_t *out,
 	            .data_size_out = 512, .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = 1);
 	assert_int_equal(bpf_prog_test_run_opts(e->prog_fd[r->prog], &o), 0);
 	*out_len = o.data_size_out;
+	/* One packet, one reason; and a reason means that it is gone. */
+	sum = read_drops(after) - sum;
+	assert_int_equal(sum, o.retval == TC_ACT_SHOT);
+	for (int i = 0; sum && i < DROP_MAX; i++)
+		if (after[i] != before[i])
+			reason = 1 + i;
+	hits[r->prog][reason ? reason - 1 : 0] += reason ? 1 : 0;
+	if (dropped)
+		*dropped = reason;
 	return (int)o.retval;
+}
+
+static int test_run(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len)
+{
+	return test_run_drop(r, frame, n, out, out_len, NULL);
 }
 
 static void run_row(const struct row *r)
@@ -98,14 +119,12 @@ static void run_row(const struct row *r)
 	/* Off by two, so that what follows the Ethernet header is aligned. */
 	uint8_t *frame = in_mem + 2, *out = out_mem + 2;
 	size_t n = build(&r->in, frame), out_len;
-	uint64_t dropped = r->drop ? counter(e->drops_fd, (uint32_t)r->drop - 1) : 0, all = all_drops();
 	uint64_t event = r->event ? counter(e->events_fd, (uint32_t)r->event - 1) : 0;
+	int dropped;
 
 	print_message("  %s\n", r->name);
-	assert_int_equal(test_run(r, frame, n, out, &out_len), r->verdict);
-	assert_int_equal(all_drops() - all, r->drop ? 1 : 0);
-	if (r->drop)
-		assert_int_equal(counter(e->drops_fd, (uint32_t)r->drop - 1) - dropped, 1);
+	assert_int_equal(test_run_drop(r, frame, n, out, &out_len, &dropped), r->verdict);
+	assert_int_equal(dropped, r->drop);
 	if (r->event)
 		assert_int_equal(counter(e->events_fd, (uint32_t)r->event - 1) - event, 1);
 	if (r->out.src || r->out.dmac)
@@ -197,7 +216,7 @@ static void make_devices(void)
 	               "ip link set lo up; for d in up0 h0 h1 h2 vx; do ip link add $d type veth peer name p$d && "
 	               "ip link set $d up && ip link set p$d up || exit 1; done; ip addr add 172.31.9.11/24 dev up0;"
 	               "ip neigh add 172.31.9.100 lladdr 02:aa:00:00:00:64 dev up0;"
-	               "sysctl -qw net.ipv4.ip_forward=1"),
+	               "ip route add unreachable 203.0.113.0/24; sysctl -qw net.ipv4.ip_forward=1"),
 		0);
 	for (int i = 0; i < DEV_MAX; i++) {
 		devs[i] = if_nametoindex(dev_names[i]);
@@ -231,7 +250,7 @@ static int setup(void **state)
 		                  .host_mode = true,
 		                  .vni = INGRESS_VNI,
 		                  .ip = ip_of("10.0.0.11") };
-	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2), vip = ip_of("10.0.1.2");
+	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2), vip = ip_of("10.0.1.2"), empty = ip_of("10.0.1.3");
 
 	(void)state;
 	make_devices();
@@ -255,11 +274,16 @@ static int setup(void **state)
 	set_endpoint(VNI, "10.0.1.11", NULL);
 	set_endpoint(VNI, "10.0.1.13", NULL);
 	set_endpoint(VNI, "10.0.1.12", N2);
+	set_endpoint(VNI, "10.0.1.14", NULL);
 	set_backend(21, INGRESS_VNI, "10.0.0.11", NULL, DP_SERVING);
 	set_backend(22, INGRESS_VNI, "10.0.0.12", N2, DP_SERVING);
 	set_backend(23, INGRESS_VNI, NULL, NULL, 0);
 	set_backend(30, VNI, "10.0.1.12", N2, DP_SERVING);
 	OK(ebpf_set_vip(e, &vip, 30, &err));
+	set_backend(25, INGRESS_VNI, "10.0.0.15", NULL, DP_SERVING);
+	set_backend(31, VNI, NULL, NULL, 0);
+	OK(ebpf_set_vip(e, &empty, 31, &err));
+	set_port(8085, 25, false);
 	set_port(8081, 21, false);
 	set_port(8082, 22, false);
 	set_port(8083, 23, false);
