@@ -136,7 +136,7 @@ static void scan_tasks(struct agent *a)
 		}
 		log_warn("removing what is no task directory path=%s", t->dir);
 		(void)!cgroup_kill_wait(&a->cg, t->cg, 2000);
-		tree_remove(t->dir);
+		fs_remove_tree(t->dir);
 		atask_free(t);
 	}
 	uv_fs_req_cleanup(&req);

@@ -9,6 +9,7 @@
 
 #include <uv.h>
 
+#include "base/fs.h"
 #include "base/map.h"
 #include "control/agent/agent.h"
 #include "control/agent/cgroup.h"
@@ -161,9 +162,6 @@ struct prep {
 	struct mesh_err err;
 };
 void prep_run(struct prep *p);
-int file_write(const char *path, const void *p, size_t n, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
-int dirs_make(const char *path, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
-void tree_remove(const char *path);
 /* The first KB of dir/file, NULL when there is none; the caller frees. */
 char *text_read(const char *dir, const char *file);
 /* 0 when nobody holds TASK/lock. */

@@ -105,10 +105,10 @@ static int make_dirs(struct agent *a, struct mesh_err *err)
 	a->volumes_dir = xasprintf("%s/volumes", a->state_dir);
 	a->crun_root = xasprintf("%s/crun", a->run_dir);
 	CLEAN_FREE char *execs = xasprintf("%s/exec", a->run_dir);
-	tree_remove(execs); /* execs do not outlive meshd */
+	fs_remove_tree(execs); /* execs do not outlive meshd */
 	const char *dirs[] = { a->tasks_dir, a->volumes_dir, a->crun_root, execs };
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		int rc = dirs_make(dirs[i], 0700, err);
+		int rc = fs_make_dirs(dirs[i], 0700, err);
 		if (rc)
 			return rc;
 	}
@@ -138,9 +138,9 @@ int agent_open(uv_loop_t *loop, const struct agent_config *c, const struct agent
 	a->runtime = xstrdup(c->runtime ? c->runtime : "crun");
 	a->cgroup = xstrdup(c->cgroup);
 	a->shim = absolute(c->shim_path);
-	int rc = dirs_make(c->state_dir, 0711, err);
+	int rc = fs_make_dirs(c->state_dir, 0711, err);
 	if (!rc)
-		rc = dirs_make(c->run_dir, 0711, err);
+		rc = fs_make_dirs(c->run_dir, 0711, err);
 	a->state_dir = absolute(c->state_dir);
 	a->run_dir = absolute(c->run_dir);
 	if (!rc)

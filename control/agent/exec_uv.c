@@ -142,7 +142,7 @@ static void finish(struct agent_exec *e)
 	int code = exit_code(e, &err);
 	if (e->ops && e->held.len && !err.code)
 		e->ops->on_data(e->arg, 2, e->held.data, e->held.len);
-	tree_remove(e->dir);
+	fs_remove_tree(e->dir);
 	for (size_t i = 0; i < e->a->execs.len; i++)
 		if (e->a->execs.data[i] == e) {
 			vec_remove(&e->a->execs, i);
@@ -442,7 +442,7 @@ static int write_process(struct agent_exec *e, struct atask *t, const struct age
 	oci_ctx_init(&c, t, im, root);
 	int rc = oci_exec_make(&c.in, spec, &json, err);
 	oci_ctx_fini(&c);
-	return rc ? rc : file_write(path, json, strlen(json), 0600, err);
+	return rc ? rc : fs_write(path, json, strlen(json), 0600, FS_CACHED, err);
 }
 
 static int pipes_open(int fds[N_STREAM][2], struct mesh_err *err)
@@ -532,7 +532,7 @@ int agent_exec_start(struct agent *a, const char *container, const struct agent_
 	e->timer_on = true;
 	e->handles = 1;
 	vec_push(&a->execs, e);
-	int rc = dirs_make(e->dir, 0700, err);
+	int rc = fs_make_dirs(e->dir, 0700, err);
 	if (!rc)
 		rc = write_process(e, t, spec, err);
 	if (!rc && e->tty)

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/openat2.h>
 #include <signal.h>
 #include <spawn.h>
@@ -16,55 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 extern char **environ;
-
-int file_write(const char *path, const void *p, size_t n, unsigned mode, struct mesh_err *err)
-{
-	CLEAN_FREE char *tmp = xasprintf("%s.tmp", path);
-	CLEAN_CLOSE int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-	if (fd < 0)
-		return mesh_fail(err, -errno, "%s", path);
-	for (size_t done = 0; done < n;) {
-		ssize_t k = write(fd, (const char *)p + done, n - done);
-		if (k < 0)
-			return mesh_fail(err, -errno, "%s", path);
-		done += (size_t)k;
-	}
-	if (fchmod(fd, mode) || rename(tmp, path))
-		return mesh_fail(err, -errno, "%s", path);
-	return 0;
-}
-
-int dirs_make(const char *path, unsigned mode, struct mesh_err *err)
-{
-	CLEAN_FREE char *p = xstrdup(path);
-	for (char *s = p + 1; (s = strchr(s, '/')); s++) {
-		*s = 0;
-		if (mkdir(p, 0755) && errno != EEXIST)
-			return mesh_fail(err, -errno, "%s", p);
-		*s = '/';
-	}
-	if (mkdir(p, mode) && errno != EEXIST)
-		return mesh_fail(err, -errno, "%s", p);
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st;
-	(void)type;
-	(void)f;
-	(void)remove(path); /* what stays is tried again at the next open */
-	return 0;
-}
-
-void tree_remove(const char *path)
-{
-	(void)nftw(path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
 
 int run_quiet(const char *const *argv)
 {
@@ -146,7 +101,7 @@ static int small_files(const struct prep *p, struct mesh_err *err)
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		CLEAN_FREE char *path = xasprintf("%s/%s", p->dir, files[i].file);
-		int rc = file_write(path, files[i].text, strlen(files[i].text), files[i].mode, err);
+		int rc = fs_write(path, files[i].text, strlen(files[i].text), files[i].mode, FS_CACHED, err);
 		if (rc)
 			return rc;
 	}
@@ -168,7 +123,7 @@ static int dirs(const struct prep *p, struct mesh_err *err)
 			return mesh_fail(err, -errno, "%s", path);
 	}
 	for (size_t i = 0; i < p->out.mkdirs.n; i++) {
-		int rc = dirs_make(p->out.mkdirs.v[i], 0755, err);
+		int rc = fs_make_dirs(p->out.mkdirs.v[i], 0755, err);
 		if (rc)
 			return rc;
 	}

@@ -42,7 +42,7 @@ void atask_save(struct atask *t)
 	if (c)
 		c->pull_auth = auth;
 	CLEAN_FREE char *path = xasprintf("%s/task", t->dir);
-	if (file_write(path, b.data, b.len, 0600, &err))
+	if (fs_write(path, b.data, b.len, 0600, FS_CACHED, &err))
 		log_error("cannot record a task; a restart of meshd will not know it task=%s reason=%s",
 		          t->rec.task.meta.id, err.msg);
 	buf_fini(&b);

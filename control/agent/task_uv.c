@@ -51,7 +51,7 @@ static void forget_run(struct agent_work *w)
 {
 	struct forget_work *f = CONTAINER_OF(w, struct forget_work, w);
 	cgroup_remove(&w->a->cg, f->cg);
-	tree_remove(f->dir);
+	fs_remove_tree(f->dir);
 }
 
 void agent_check_purged(struct agent *a)

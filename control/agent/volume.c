@@ -126,7 +126,7 @@ int agent_volume_create(struct agent *a, const struct agent_volume *spec, struct
 	}
 	CLEAN_FREE char *data = xasprintf("%s/%s/_data", a->volumes_dir, name);
 	CLEAN_FREE char *meta = xasprintf("%s/%s/meta", a->volumes_dir, name);
-	int rc = dirs_make(data, 0755, err);
+	int rc = fs_make_dirs(data, 0755, err);
 	if (rc)
 		return rc;
 	sch_copy(&agent_volume_schema, &v, spec);
@@ -136,7 +136,7 @@ int agent_volume_create(struct agent *a, const struct agent_volume *spec, struct
 	v.created_at = clock_wall_ns();
 	struct buf b = { 0 };
 	sch_encode(&agent_volume_schema, &v, &b);
-	rc = file_write(meta, b.data, b.len, 0600, err);
+	rc = fs_write(meta, b.data, b.len, 0600, FS_CACHED, err);
 	buf_fini(&b);
 	str_set(&v.mountpoint, data);
 	if (!rc)
@@ -183,7 +183,7 @@ int agent_volume_remove(struct agent *a, const char *name, bool force, struct me
 		return mesh_fail(err, MESH_E_CONFLICT, "remove %s: volume is in use - [%s]", name, t->rec.container_id);
 	}
 	CLEAN_FREE char *dir = xasprintf("%s/%s", a->volumes_dir, name);
-	tree_remove(dir);
+	fs_remove_tree(dir);
 	emit(a, "destroy", &v);
 	sch_clear(&agent_volume_schema, &v);
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Named volumes of this node, as the agent keeps them. */
-#include <ftw.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "control/api/containers.h"
 #include "control/api/filters.h"
@@ -153,24 +153,6 @@ void api_volume_remove(struct req *r)
 
 #define ANONYMOUS "com.docker.volume.anonymous"
 
-/* Bytes a volume holds. */
-static int64_t measured;
-static int measure(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-	(void)path;
-	(void)f;
-	if (type == FTW_F)
-		measured += st->st_blocks * 512;
-	return 0;
-}
-
-static int64_t volume_size(const struct agent_volume *v)
-{
-	measured = 0;
-	(void)nftw(v->mountpoint, measure, 16, FTW_PHYS | FTW_MOUNT);
-	return measured;
-}
-
 /* What nobody gave a name goes; what has one only when asked for (all=1). As the engine since 23.0. */
 static bool take_unused(void *arg, const struct agent_volume *v)
 {
@@ -180,7 +162,7 @@ static bool take_unused(void *arg, const struct agent_volume *v)
 	    (filters_get(&l->f, "label!") && filters_labels(&l->f, "label!", &v->labels)) ||
 	    (!all && !smap_get(&v->labels, ANONYMOUS)))
 		return true;
-	l->freed += bound ? 0 : volume_size(v);
+	l->freed += bound ? 0 : fs_tree_bytes(v->mountpoint);
 	strs_add(&l->names, v->name);
 	return true;
 }

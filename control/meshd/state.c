@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
 
@@ -37,23 +37,6 @@ static const struct sch_field node_state_fields[] = {
 SCHEMA(node_state_schema, node_state, node_state_fields);
 #undef T
 
-static int make_dirs(const char *dir, struct mesh_err *err)
-{
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s", dir);
-	for (char *p = path + 1;; p++) {
-		if (*p && *p != '/')
-			continue;
-		char c = *p;
-		*p = '\0';
-		if (mkdir(path, c ? 0755 : 0700) && errno != EEXIST)
-			return mesh_fail(err, -errno, "cannot make directory '%s'", path);
-		*p = c;
-		if (!c)
-			return 0;
-	}
-}
-
 static int take_lock(const char *dir, struct mesh_err *err)
 {
 	char path[PATH_MAX], pid[32] = "";
@@ -80,53 +63,20 @@ static int take_lock(const char *dir, struct mesh_err *err)
 
 int state_write(const char *dir, const char *name, const void *p, size_t n, struct mesh_err *err)
 {
-	char path[PATH_MAX], tmp[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	snprintf(tmp, sizeof(tmp), "%s/.%s.tmp", dir, name);
-	CLEAN_CLOSE int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return mesh_fail(err, -errno, "cannot create '%s'", tmp);
-	const uint8_t *b = p;
-	for (size_t done = 0; done < n;) {
-		ssize_t w = write(fd, b + done, n - done);
-		if (w < 0 && errno != EINTR) {
-			int rc = -errno;
-			(void)unlink(tmp);
-			return mesh_fail(err, rc, "cannot write '%s'", tmp);
-		}
-		done += w > 0 ? (size_t)w : 0;
-	}
-	if (fdatasync(fd) || rename(tmp, path)) {
-		int rc = -errno;
-		(void)unlink(tmp);
-		return mesh_fail(err, rc, "cannot save '%s'", path);
-	}
-	CLEAN_CLOSE int dfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dfd < 0 || fsync(dfd))
-		return mesh_fail(err, -errno, "cannot sync '%s'", dir);
-	return 0;
+	CLEAN_FREE char *path = xasprintf("%s/%s", dir, name);
+	return fs_write(path, p, n, 0600, FS_SYNC, err);
 }
 
 int state_read(const char *dir, const char *name, struct buf *out, struct mesh_err *err)
 {
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? MESH_E_NOT_FOUND : mesh_fail(err, -errno, "cannot open '%s'", path);
-	for (;;) {
-		ssize_t n = read(fd, buf_reserve(out, 65536), 65536);
-		if (n == 0)
-			return 0;
-		if (n < 0)
-			return mesh_fail(err, -errno, "cannot read '%s'", path);
-		out->len += (size_t)n;
-	}
+	CLEAN_FREE char *path = xasprintf("%s/%s", dir, name);
+	int rc = fs_read(path, SIZE_MAX, out, err);
+	return rc == -ENOENT ? MESH_E_NOT_FOUND : rc;
 }
 
 int state_open(const char *dir, struct mesh_err *err)
 {
-	int rc = make_dirs(dir, err);
+	int rc = fs_make_dirs(dir, 0700, err);
 	if (rc)
 		return rc;
 	rc = take_lock(dir, err);
@@ -175,19 +125,11 @@ int state_save(const char *dir, const struct node_state *st, struct mesh_err *er
 	return rc;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st, (void)type, (void)ftw;
-	(void)remove(path); /* what cannot go is overwritten by the next swarm */
-	return 0;
-}
-
 void state_forget(const char *dir)
 {
 	static const char *const names[] = { "swarm", "identity", "dataplane.state", "raft" };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		char path[PATH_MAX];
-		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-		(void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		CLEAN_FREE char *path = xasprintf("%s/%s", dir, names[i]);
+		fs_remove_tree(path); /* what cannot go is overwritten by the next swarm */
 	}
 }
