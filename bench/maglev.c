@@ -22,7 +22,7 @@
 struct scheme {
 	const char *name;
 	uint32_t (*size)(size_t n);
-	void (*build)(uint16_t *out, uint32_t size, const struct maglev_backend *b, size_t n);
+	void (*build)(uint32_t *out, uint32_t size, const struct maglev_backend *b, size_t n);
 };
 
 static uint64_t mix(uint64_t x)
@@ -37,7 +37,7 @@ static uint32_t our_size(size_t n)
 	return 1u << maglev_bits(n);
 }
 
-static void our_build(uint16_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
+static void our_build(uint32_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
 {
 	unsigned bits = 0;
 
@@ -59,7 +59,7 @@ static uint32_t cilium_size(size_t n)
 }
 
 /* The paper's pseudocode; weights take turns by a cumulative share. */
-static void paper_build(uint16_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
+static void paper_build(uint32_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
 {
 	CLEAN_FREE uint32_t *next = xcalloc(n, sizeof(*next));
 	CLEAN_FREE double *due = xcalloc(n, sizeof(*due));
@@ -84,7 +84,7 @@ static void paper_build(uint16_t *out, uint32_t size, const struct maglev_backen
 		}
 }
 
-static void rendezvous_build(uint16_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
+static void rendezvous_build(uint32_t *out, uint32_t size, const struct maglev_backend *b, size_t n)
 {
 	for (uint32_t s = 0; s < size; s++) {
 		uint64_t best = 0;
@@ -106,7 +106,7 @@ static const struct scheme schemes[] = {
 };
 
 static struct maglev_backend all[N_MAX], some[N_MAX];
-static uint16_t before[SIZE_MAX_], after[SIZE_MAX_];
+static uint32_t before[SIZE_MAX_], after[SIZE_MAX_];
 static bool gone[N_MAX + 1];
 
 static void make_all(size_t n, bool weighted)
@@ -116,7 +116,7 @@ static void make_all(size_t n, bool weighted)
 	mesh_rng_seed(&r, 7);
 	for (size_t i = 0; i < n; i++)
 		all[i] = (struct maglev_backend){ .id = mesh_rng_next(&r),
-			                          .value = (uint16_t)(i + 1),
+			                          .value = (uint32_t)(i + 1),
 			                          .weight = weighted ? (uint32_t)(1 + i % 5) : 1 };
 }
 

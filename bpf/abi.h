@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 3
+#define ABI_LAYOUT 4
 
 struct abi_addr {
 	__be32 w[4];
@@ -123,7 +123,14 @@ struct abi_endpoint {
 };
 _Static_assert(sizeof(struct abi_endpoint) == 36, "endpoint");
 
-/* "backends": mmapable ARRAY, slot 0 unused. A slot is not used again before no table names it. */
+/*
+ * "backends", "backend_stats" and "slots" grow: an ARRAY_OF_MAPS of segments, arrays of one size that userspace adds
+ * when the last is full. Element i is element i % size of segment i / size.
+ */
+#define ABI_SEGMENT_BACKENDS 4096
+#define ABI_SEGMENT_CHUNKS 16384
+
+/* "backends": mmapable segments, element 0 unused. One is not used again before no table names it. */
 enum abi_backend_state { BACKEND_FREE, BACKEND_STARTING, BACKEND_SERVING, BACKEND_DRAINING, BACKEND_GONE };
 struct abi_backend {
 	struct abi_addr ip, node; /* node: all zero for tasks of this node */
@@ -156,14 +163,16 @@ struct abi_service {
 _Static_assert(sizeof(struct abi_service) == 64, "service");
 
 /*
- * "slots": mmapable ARRAY of chunks of backend indexes (0 = empty). In a previous table a slot names whom flows belong
- * to that nobody remembers; with SLOT_LOOKUP others that still live had the slot since, and their flows are in "choices".
+ * "slots": mmapable segments of chunks of backend indexes (0 = empty); a table is within one segment. In a previous
+ * table a slot names whom flows belong to that nobody remembers; with SLOT_LOOKUP others that still live had the slot
+ * since, and their flows are in "choices".
  */
-#define ABI_CHUNK 32
-#define SLOT_LOOKUP 0x8000
+#define ABI_CHUNK 16
+#define SLOT_LOOKUP 0x80000000U
 struct abi_chunk {
-	__u16 slot[ABI_CHUNK];
+	__u32 slot[ABI_CHUNK];
 };
+_Static_assert(sizeof(struct abi_chunk) == 64, "a cache line");
 
 /* "vips": HASH, address -> service */
 struct abi_vip {
@@ -248,7 +257,7 @@ struct abi_sock {
 	__u32 backend, uid;
 };
 
-/* "backend_stats": PERCPU_ARRAY by backend index. */
+/* "backend_stats": segments that are PERCPU_ARRAYs, by backend index. */
 struct abi_stats {
 	__u64 packets_in, bytes_in; /* to the task */
 	__u64 packets_out, bytes_out;

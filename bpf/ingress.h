@@ -39,7 +39,7 @@ struct target {
 
 static __always_inline void add_stats(struct __sk_buff *skb, __u32 backend, bool out, bool begins)
 {
-	struct abi_stats *s = bpf_map_lookup_elem(&backend_stats, &backend);
+	struct abi_stats *s = stats_of(backend);
 	__u32 n = skb->gso_segs > 1 ? skb->gso_segs : 1;
 
 	if (!s)

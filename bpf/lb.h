@@ -33,14 +33,14 @@ static __always_inline __u32 slot_of(__u64 table, __u32 hash)
 {
 	__u32 i = hash & ((1U << (table & 31)) - 1);
 	__u32 at = (__u32)(table >> 8) + i / ABI_CHUNK;
-	struct abi_chunk *c = table ? bpf_map_lookup_elem(&slots, &at) : 0;
+	struct abi_chunk *c = table ? SEGMENT_ELEM(&slots, ABI_SEGMENT_CHUNKS, at) : 0;
 
 	return c ? c->slot[i % ABI_CHUNK] : 0;
 }
 
 static __always_inline struct abi_backend *backend_of(__u32 i)
 {
-	return i ? bpf_map_lookup_elem(&backends, &i) : 0;
+	return i ? SEGMENT_ELEM(&backends, ABI_SEGMENT_BACKENDS, i) : 0;
 }
 
 static __always_inline bool takes_old(const struct abi_backend *b)

@@ -35,6 +35,21 @@
 		__type(key, __u32);                                                                                    \
 		__type(value, v);                                                                                      \
 	} name_ SEC(".maps")
+/* Segments: see bpf/abi.h. n of them at most, of per elements each. Sizes: clang leaves inner types incomplete. */
+#define SEGMENTS(name_, type_, flags_, v, per, n)                                                                      \
+	struct name_##_segment {                                                                                       \
+		__uint(type, type_);                                                                                   \
+		__uint(max_entries, per);                                                                              \
+		__uint(map_flags, flags_);                                                                             \
+		__uint(key_size, 4);                                                                                   \
+		__uint(value_size, sizeof(v));                                                                         \
+	};                                                                                                             \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                                              \
+		__uint(max_entries, n);                                                                                \
+		__type(key, __u32);                                                                                    \
+		__array(values, struct name_##_segment);                                                               \
+	} name_ SEC(".maps")
 #define PERCPU_COUNTERS(name_, v, n)                                                                                   \
 	struct {                                                                                                       \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                               \
@@ -44,13 +59,14 @@
 	} name_ SEC(".maps")
 
 SHARED_ARRAY(runtime, struct abi_runtime, 1);
-SHARED_ARRAY(services, struct abi_service, 4096);
-SHARED_ARRAY(backends, struct abi_backend, 8192);
-SHARED_ARRAY(slots, struct abi_chunk, 262144);
+SHARED_ARRAY(services, struct abi_service, 65536);
+SEGMENTS(backends, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct abi_backend, ABI_SEGMENT_BACKENDS, 256);
+SEGMENTS(backend_stats, BPF_MAP_TYPE_PERCPU_ARRAY, 0, struct abi_stats, ABI_SEGMENT_BACKENDS, 256);
+SEGMENTS(slots, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct abi_chunk, ABI_SEGMENT_CHUNKS, 4096);
 HASH_MAP(ifaces, __u32, struct abi_iface, 4096);
-HASH_MAP(endpoints, struct abi_endpoint_key, struct abi_endpoint, 65536);
-HASH_MAP(vips, struct abi_addr, struct abi_vip, 8192);
-HASH_MAP(ports, struct abi_port_key, struct abi_port, 8192);
+HASH_MAP(endpoints, struct abi_endpoint_key, struct abi_endpoint, 524288);
+HASH_MAP(vips, struct abi_addr, struct abi_vip, 65536);
+HASH_MAP(ports, struct abi_port_key, struct abi_port, 131072);
 HASH_MAP(host_addrs, struct abi_addr, __u32, 1024);
 HASH_MAP(nodes, struct abi_addr, __u32, 4096);
 struct {
@@ -66,7 +82,6 @@ LRU_MAP(choices, struct abi_choice_key, struct abi_choice, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);
 PERCPU_COUNTERS(events, __u64, EVENT_MAX);
-PERCPU_COUNTERS(backend_stats, struct abi_stats, 8192);
 
 const volatile struct abi_config config = {};
 
@@ -81,6 +96,19 @@ static __always_inline void count(void *map, __u32 i)
 
 	if (n)
 		*n += 1;
+}
+
+/* Element i of a map of segments. */
+#define SEGMENT_ELEM(map, per, i)                                                                                      \
+	({                                                                                                             \
+		__u32 _segment = (i) / (per), _in = (i) % (per);                                                       \
+		void *_map = bpf_map_lookup_elem(map, &_segment);                                                      \
+		_map ? bpf_map_lookup_elem(_map, &_in) : 0;                                                            \
+	})
+
+static __always_inline struct abi_stats *stats_of(__u32 backend)
+{
+	return SEGMENT_ELEM(&backend_stats, ABI_SEGMENT_BACKENDS, backend);
 }
 
 #define event(name) count(&events, EVENT_##name)

@@ -44,7 +44,7 @@ static __always_inline __u32 pick(struct bpf_sock_addr *ctx, struct abi_service 
 
 static __always_inline void count_conn(__u32 backend)
 {
-	struct abi_stats *s = bpf_map_lookup_elem(&backend_stats, &backend);
+	struct abi_stats *s = stats_of(backend);
 
 	if (s)
 		s->conns++;

@@ -165,8 +165,8 @@ void ebpf_detach(struct ebpf *e, unsigned ifindex)
 
 uint32_t iface_of(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip, uint32_t *task)
 {
-	MAP_FOREACH(&e->ifaces.entries, m) {
-		struct table_entry *en = m->value;
+	HSET_FOREACH(&e->ifaces.entries, struct table_entry, en)
+	{
 		struct abi_iface *i = (struct abi_iface *)en->value;
 		uint32_t ifindex;
 		if (i->vni != vni || memcmp(&i->ip, ip, sizeof(*ip)) != 0)
@@ -186,13 +186,14 @@ static int share_published(struct ebpf *e, uint32_t task, struct mesh_err *err)
 
 	if (!e->runtime->ingress_vni)
 		return 0;
-	MAP_FOREACH(&e->ifaces.entries, m) {
-		const struct abi_iface *i = (const void *)((struct table_entry *)m->value)->value;
+	HSET_FOREACH(&e->ifaces.entries, struct table_entry, en)
+	{
+		const struct abi_iface *i = (const void *)en->value;
 		if (i->task == task && i->vni == e->runtime->ingress_vni)
 			published = i->ip;
 	}
-	MAP_FOREACH(&e->ifaces.entries, m) {
-		struct table_entry *en = m->value;
+	HSET_FOREACH(&e->ifaces.entries, struct table_entry, en)
+	{
 		struct abi_iface i;
 		memcpy(&i, en->value, sizeof(i));
 		if (i.task != task)

@@ -3,9 +3,13 @@
 #ifndef DATAPLANE_EBPF_INTERNAL_H
 #define DATAPLANE_EBPF_INTERNAL_H
 
+#include <linux/bpf.h>
+
+#include "base/hset.h"
 #include "base/map.h"
 #include "bpf/abi.h"
 #include "dataplane/ebpf/ebpf.h"
+#include "dataplane/ebpf/maglev.h"
 
 #define TABLE_KEY_MAX sizeof(struct abi_endpoint_key)
 
@@ -17,26 +21,49 @@ struct table_entry {
 };
 struct table {
 	int fd;
-	uint32_t key_size, value_size;
-	struct map entries; /* hex of the key -> struct table_entry */
+	uint32_t key_size, value_size, max;
+	struct hset entries; /* of struct table_entry, by key */
 };
 
+/* An array that grows: a map of segments (bpf/abi.h). Segments are added in order and stay. */
+struct segments {
+	int fd; /* of the map of segments */
+	enum bpf_map_type type;
+	uint32_t flags, value_size, per, max, n;
+	void **memory; /* mmapable ones, as mapped here */
+	int *fds;      /* others */
+};
+
+/* Numbers of elements nobody uses, and where fresh ones begin. */
+struct numbers {
+	struct VEC(uint32_t) free;
+	uint32_t next;
+};
+
+struct service;
+/* A backend of a service. */
 struct member {
-	struct abi_addr ip;
-	uint16_t backend;
+	struct abi_endpoint_key at;
+	uint32_t backend;
+	bool wanted; /* by the set that is being applied */
+	struct service *service;
+	struct member *same; /* of another service, at the same place */
 };
 struct service {
 	uint64_t key, pass;
 	uint32_t index;
-	struct VEC(struct member) members;
-	uint16_t *others; /* per slot of the previous table: who else had it since and may live; OTHERS_MANY */
+	struct VEC(struct member *) members;
+	uint32_t *
+		others; /* per slot of the previous table: who else had it since and may live; OTHERS_MANY. NULL: nobody */
 	unsigned others_bits;
+	bool others_unknown; /* after a restart: a slot with SLOT_LOOKUP had many */
 };
-#define OTHERS_MANY 0xffff
+#define OTHERS_MANY UINT32_MAX
 /* Freed, but a program may still be reading. */
 struct limbo {
 	uint64_t at_ms;
-	uint32_t first, count; /* chunks; count 0: first is a backend */
+	uint64_t table;   /* as in abi_service, or 0 */
+	uint32_t backend; /* or 0 */
 };
 
 enum ebpf_prog { PROG_UPLINK, PROG_LO, PROG_VXLAN, PROG_TASK, PROG_MAX };
@@ -62,20 +89,23 @@ struct ebpf {
 
 	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets;
 	struct map networks; /* decimal vni -> struct ebpf_network */
-	int flows_fd, vip_flows_fd, choices_fd, socks_fd, drops_fd, events_fd, stats_fd;
+	int flows_fd, vip_flows_fd, choices_fd, socks_fd, drops_fd, events_fd;
 	uint32_t flows_max;
 
 	/* shared memory with the kernel */
 	struct abi_runtime *runtime;
 	struct abi_service *services;
-	struct abi_backend *backends;
-	struct abi_chunk *slots;
-	uint32_t n_services, n_backends, n_chunks;
+	uint32_t n_services;
+	struct segments backends, stats, slots;
 
-	struct VEC(struct service *) service_list;
-	uint8_t *chunk_used;
+	struct hset by_key;   /* of struct service */
+	struct hset by_place; /* of struct member: the first of those at one place */
+	struct numbers free_services, free_backends, free_segments;
+	struct VEC(uint32_t) free_tables[MAGLEV_BITS_MAX + 1]; /* first chunks, by log2 of the slots */
+	uint32_t tables_used;
 	uint32_t next_uid;
 	struct VEC(struct limbo) limbo;
+	size_t limbo_first; /* those before are released */
 };
 
 static inline struct abi_addr ebpf_addr(const struct dp_ip *ip)
@@ -94,7 +124,7 @@ static inline struct dp_ip ebpf_ip(const struct abi_addr *a)
 }
 
 /* table.c. A table starts with what the kernel's map holds, of pass 0. */
-int table_open(struct table *t, int fd, uint32_t key_size, uint32_t value_size) MESH_MUST_CHECK;
+int table_open(struct table *t, int fd, uint32_t key_size, uint32_t value_size, uint32_t max) MESH_MUST_CHECK;
 void table_fini(struct table *t);
 /* NULL when absent. */
 const void *table_get(const struct table *t, const void *key);
@@ -104,6 +134,21 @@ void table_del(struct table *t, const void *key);
 /* Removes what pass did not set; gone (nullable) hears of each before. */
 void table_sweep(struct table *t, uint64_t pass, void (*gone)(void *arg, const void *key, const void *value),
                  void *arg);
+
+/* segments.c. What is there already is adopted; -errno. */
+int segments_open(struct segments *s) MESH_MUST_CHECK;
+void segments_fini(struct segments *s);
+/* One more segment. MESH_E_EXHAUSTED when there are max. */
+int segments_grow(struct segments *s) MESH_MUST_CHECK;
+static inline uint32_t segments_size(const struct segments *s)
+{
+	return s->n * s->per;
+}
+/* i < segments_size(s), of mmapable ones. */
+static inline void *segments_at(const struct segments *s, uint32_t i)
+{
+	return (char *)s->memory[i / s->per] + (size_t)(i % s->per) * s->value_size;
+}
 
 /* load.c */
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err) MESH_MUST_CHECK;
@@ -120,12 +165,41 @@ void ebpf_detach_all(struct ebpf *e);
 void lb_adopt(struct ebpf *e);
 void lb_fini(struct ebpf *e);
 void lb_sweep(struct ebpf *e);
+static inline struct abi_backend *backend_at(const struct ebpf *e, uint32_t i)
+{
+	return (struct abi_backend *)e->backends.memory[i / ABI_SEGMENT_BACKENDS] + i % ABI_SEGMENT_BACKENDS;
+}
 /* 0 when it is no backend (of any service). */
 uint32_t lb_backend_index(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip);
+/* NULL when unknown. */
+struct service *lb_service(const struct ebpf *e, uint64_t key);
 /* 0 when unknown. */
 uint32_t lb_service_index(const struct ebpf *e, uint64_t key);
 /* The interface behind a local backend came or went. */
 void lb_set_ifindex(struct ebpf *e, uint32_t vni, const struct abi_addr *ip, uint32_t ifindex);
+
+/* lb_tables.c */
+uint64_t lb_now_ns(void);
+/* Slots of a table; NULL for 0. */
+uint32_t *lb_table(const struct ebpf *e, uint64_t table);
+/* 0 when there is no room. */
+uint64_t lb_table_alloc(struct ebpf *e, unsigned bits);
+uint32_t lb_backend_alloc(struct ebpf *e);
+/* Used again once no program can be reading it any more. */
+void lb_table_free(struct ebpf *e, uint64_t table);
+void lb_backend_free(struct ebpf *e, uint32_t backend);
+void lb_limbo_release(struct ebpf *e, bool all);
+/* 0 when all below end are taken. fresh: nobody ever had it. */
+uint32_t lb_number_take(struct numbers *n, uint32_t end, bool *fresh);
+struct lb_adoption {
+	uint8_t *used, *bits; /* by first chunk: a table begins here; by segment: the size of its tables */
+};
+struct lb_adoption *lb_adoption_new(const struct ebpf *e);
+/* False: no table a program may be let look at. */
+bool lb_adopt_table(struct ebpf *e, struct lb_adoption *a, uint64_t table);
+/* What nobody adopted is free. */
+void lb_adoption_end(struct ebpf *e, struct lb_adoption *a);
+void lb_tables_fini(struct ebpf *e);
 
 /* stats.c: a backend slot gets a new owner. */
 void stats_clear(struct ebpf *e, uint32_t backend);

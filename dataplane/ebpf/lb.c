@@ -1,174 +1,102 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Services, backends and their tables, all in memory shared with the programs: no system calls.
+ * Services, backends and their tables, all in memory shared with the programs: no system calls but to make room.
  * A table is never changed while a program may read it: the new one is written elsewhere and one word switches.
  * The previous table says for every slot who had it first of those that still live, so that flows the programs do not
- * remember are found through any number of changes.
+ * remember are found through any number of changes. No step depends on how many services there are.
  */
-#include <errno.h>
-#include <time.h>
-
-#include "base/clock.h"
 #include "dataplane/ebpf/internal.h"
-#include "dataplane/ebpf/maglev.h"
 
-#define LIMBO_MS 20
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
-static uint64_t now_ns(void)
+/* ---- services and members ---- */
+
+struct service *lb_service(const struct ebpf *e, uint64_t key)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint32_t chunks_of(uint64_t table)
-{
-	uint32_t slots = 1u << (table & 31);
-
-	return table ? (slots + ABI_CHUNK - 1) / ABI_CHUNK : 0;
-}
-
-static uint16_t *table_memory(struct ebpf *e, uint64_t table)
-{
-	return table ? e->slots[table >> 8].slot : NULL;
-}
-
-static bool table_sane(const struct ebpf *e, uint64_t table)
-{
-	return !table || ((table & 0xff) <= MAGLEV_BITS_MAX && (table & 0xff) >= MAGLEV_BITS_MIN &&
-	                  (table >> 8) + chunks_of(table) <= e->n_chunks);
-}
-
-/* ---- memory ---- */
-
-static void limbo_release(struct ebpf *e, bool all)
-{
-	uint64_t now = now_ns() / 1000000;
-	size_t kept = 0;
-
-	for (size_t i = 0; i < e->limbo.len; i++) {
-		struct limbo l = e->limbo.data[i];
-		if (!all && now - l.at_ms < LIMBO_MS)
-			e->limbo.data[kept++] = l;
-		else if (l.count)
-			memset(e->chunk_used + l.first, 0, l.count);
-		else
-			e->backends[l.first].state = BACKEND_FREE;
-	}
-	e->limbo.len = kept;
-}
-
-static void limbo_add(struct ebpf *e, uint32_t first, uint32_t count)
-{
-	struct limbo l = { .at_ms = now_ns() / 1000000, .first = first, .count = count };
-
-	vec_push(&e->limbo, l);
-}
-
-static void table_free(struct ebpf *e, uint64_t table)
-{
-	if (table)
-		limbo_add(e, (uint32_t)(table >> 8), chunks_of(table));
-}
-
-/* First fit at a multiple of the size; 0 when full. */
-static uint64_t table_alloc(struct ebpf *e, unsigned bits)
-{
-	uint32_t n = chunks_of(bits), first = 0;
-
-	for (; first + n <= e->n_chunks; first += n) {
-		if (memchr(e->chunk_used + first, 1, n))
-			continue;
-		memset(e->chunk_used + first, 1, n);
-		return (uint64_t)first << 8 | bits;
-	}
-	return 0;
-}
-
-static uint64_t table_alloc_retry(struct ebpf *e, unsigned bits)
-{
-	uint64_t t = table_alloc(e, bits);
-
-	if (t)
-		return t;
-	/* Rather a reader that meets a table half rewritten than a service that does not change. */
-	limbo_release(e, true);
-	return table_alloc(e, bits);
-}
-
-static uint32_t backend_alloc(struct ebpf *e)
-{
-	for (int pass = 0; pass < 2; pass++) {
-		for (uint32_t i = 1; i < e->n_backends; i++)
-			if (e->backends[i].state == BACKEND_FREE)
-				return i;
-		limbo_release(e, true);
-	}
-	return 0;
-}
-
-/* ---- services ---- */
-
-static struct service *service_of(const struct ebpf *e, uint64_t key)
-{
-	for (size_t i = 0; i < e->service_list.len; i++)
-		if (e->service_list.data[i]->key == key)
-			return e->service_list.data[i];
-	return NULL;
+	return hset_get(&e->by_key, &key);
 }
 
 static struct service *service_new(struct ebpf *e, uint64_t key)
 {
-	for (uint32_t i = 1; i < e->n_services; i++) {
-		if (e->services[i].key)
-			continue;
-		struct service *s = XNEW(struct service);
-		memset(&e->services[i], 0, sizeof(e->services[i]));
-		e->services[i].key = key;
-		s->key = key;
-		s->index = i;
-		vec_push(&e->service_list, s);
-		return s;
-	}
-	return NULL;
+	bool fresh;
+	uint32_t i = lb_number_take(&e->free_services, e->n_services, &fresh);
+	struct service *s;
+
+	if (!i)
+		return NULL;
+	s = XNEW(struct service);
+	memset(&e->services[i], 0, sizeof(e->services[i]));
+	e->services[i].key = key;
+	s->key = key;
+	s->index = i;
+	(void)hset_put(&e->by_key, s);
+	return s;
 }
 
-static struct member *member_of(const struct service *s, const struct abi_addr *ip)
+static struct member *place(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip)
 {
-	for (size_t i = 0; i < s->members.len; i++)
-		if (memcmp(&s->members.data[i].ip, ip, sizeof(*ip)) == 0)
-			return &s->members.data[i];
-	return NULL;
+	struct abi_endpoint_key at = { .vni = vni, .ip = *ip };
+
+	return hset_get(&e->by_place, &at);
+}
+
+static struct member *member_of(const struct ebpf *e, const struct service *s, uint32_t vni, const struct abi_addr *ip)
+{
+	struct member *m = place(e, vni, ip);
+
+	while (m && m->service != s)
+		m = m->same;
+	return m;
+}
+
+static struct member *member_add(struct ebpf *e, struct service *s, uint32_t backend)
+{
+	const struct abi_backend *b = backend_at(e, backend);
+	struct member *m = XNEW(struct member);
+
+	m->at = (struct abi_endpoint_key){ .vni = b->vni, .ip = b->ip };
+	m->backend = backend;
+	m->service = s;
+	m->same = hset_put(&e->by_place, m);
+	vec_push(&s->members, m);
+	return m;
+}
+
+/* The caller takes it out of its service's list. */
+static void member_free(struct ebpf *e, struct member *m)
+{
+	struct member *first = hset_get(&e->by_place, &m->at);
+
+	if (first == m) {
+		(void)hset_del(&e->by_place, &m->at);
+		if (m->same)
+			(void)hset_put(&e->by_place, m->same);
+	} else {
+		while (first->same != m)
+			first = first->same;
+		first->same = m->same;
+	}
+	free(m);
 }
 
 uint32_t lb_service_index(const struct ebpf *e, uint64_t key)
 {
-	struct service *s = service_of(e, key);
+	struct service *s = lb_service(e, key);
 
 	return s ? s->index : 0;
 }
 
 uint32_t lb_backend_index(const struct ebpf *e, uint32_t vni, const struct abi_addr *ip)
 {
-	for (size_t i = 0; i < e->service_list.len; i++) {
-		struct service *s = e->service_list.data[i];
-		struct member *m = e->services[s->index].vni == vni ? member_of(s, ip) : NULL;
-		if (m)
-			return m->backend;
-	}
-	return 0;
+	struct member *m = place(e, vni, ip);
+
+	return m ? m->backend : 0;
 }
 
 void lb_set_ifindex(struct ebpf *e, uint32_t vni, const struct abi_addr *ip, uint32_t ifindex)
 {
-	for (size_t i = 0; i < e->service_list.len; i++) {
-		struct service *s = e->service_list.data[i];
-		struct member *m = e->services[s->index].vni == vni ? member_of(s, ip) : NULL;
-		if (m)
-			e->backends[m->backend].ifindex = ifindex;
-	}
+	for (struct member *m = place(e, vni, ip); m; m = m->same)
+		backend_at(e, m->backend)->ifindex = ifindex;
 }
 
 static enum abi_backend_state abi_state(enum dp_backend_state s)
@@ -185,69 +113,61 @@ static enum abi_backend_state abi_state(enum dp_backend_state s)
 
 static struct member *member_new(struct ebpf *e, struct service *s, const struct abi_addr *ip)
 {
-	struct member m = { .ip = *ip, .backend = (uint16_t)backend_alloc(e) };
+	uint32_t i = lb_backend_alloc(e);
 
-	if (!m.backend)
+	if (!i)
 		return NULL;
-	e->backends[m.backend] = (struct abi_backend){
+	*backend_at(e, i) = (struct abi_backend){
 		.ip = *ip,
 		.vni = e->services[s->index].vni,
 		.service = s->index,
 		.uid = e->next_uid++,
 		.state = BACKEND_STARTING,
 	};
-	stats_clear(e, m.backend);
-	vec_push(&s->members, m);
-	return &s->members.data[s->members.len - 1];
+	return member_add(e, s, i);
 }
 
-static int member_set(struct ebpf *e, struct service *s, const struct ebpf_backend *w, bool *draining_later)
+static int member_set(struct ebpf *e, struct service *s, const struct ebpf_backend *w)
 {
 	struct abi_addr ip = ebpf_addr(&w->ip);
-	struct member *m = member_of(s, &ip);
+	struct member *m = member_of(e, s, e->services[s->index].vni, &ip);
 	struct abi_backend *b;
-	struct dp_ip addr = w->ip;
 
 	m = m ? m : member_new(e, s, &ip);
 	if (!m)
 		return MESH_E_EXHAUSTED;
-	b = &e->backends[m->backend];
+	m->wanted = true;
+	b = backend_at(e, m->backend);
 	b->node = w->local ? (struct abi_addr){} : ebpf_addr(&w->node);
 	b->ifindex = w->local ? iface_of(e, b->vni, &ip, NULL) : 0;
 	b->weight = w->weight ? w->weight : 1;
-	dp_mac_of(&addr, b->mac);
-	*draining_later |= b->state != abi_state(w->state);
+	dp_mac_of(&w->ip, b->mac);
 	b->state = (uint8_t)abi_state(w->state);
 	return 0;
 }
 
-static bool is_wanted(const struct ebpf_service *w, const struct abi_addr *ip)
+/* ---- tables ---- */
+
+static bool lives(const struct ebpf *e, uint32_t backend)
 {
-	for (size_t i = 0; i < w->n; i++)
-		if (memcmp(w->backends[i].ip.b, ip, sizeof(*ip)) == 0)
-			return true;
-	return false;
+	return backend && backend_at(e, backend)->state != BACKEND_GONE &&
+	       backend_at(e, backend)->state != BACKEND_FREE;
 }
 
-static bool lives(const struct ebpf *e, uint16_t backend)
-{
-	return backend && e->backends[backend].state != BACKEND_GONE && e->backends[backend].state != BACKEND_FREE;
-}
-
-static uint16_t slot_at(const uint16_t *table, uint64_t word, uint32_t i)
+static uint32_t slot_at(const uint32_t *table, uint64_t word, uint32_t i)
 {
 	return table ? table[i & ((1u << (word & 31)) - 1)] : 0;
 }
 
-static uint16_t other_at(const struct service *s, uint16_t prev, uint32_t i)
+static uint32_t other_at(const struct service *s, uint32_t prev, uint32_t i)
 {
 	if (s->others)
 		return s->others[i & ((1u << s->others_bits) - 1)];
-	return prev & SLOT_LOOKUP ? OTHERS_MANY : 0; /* after a restart */
+	return s->others_unknown && (prev & SLOT_LOOKUP) ? OTHERS_MANY : 0;
 }
 
 /* Adds backend to the others of a slot whose base is known. */
-static uint16_t other_with(const struct ebpf *e, uint16_t others, uint16_t backend, uint16_t base)
+static uint32_t other_with(const struct ebpf *e, uint32_t others, uint32_t backend, uint32_t base)
 {
 	if (others == OTHERS_MANY || backend == base || backend == others || !lives(e, backend))
 		return others;
@@ -258,26 +178,31 @@ static uint16_t other_with(const struct ebpf *e, uint16_t others, uint16_t backe
  * The previous table: a slot keeps the oldest backend that still lives, for its flows are remembered nowhere. Those
  * who had the slot since have their flows in the ingress's memory, which is asked as long as one of them may live.
  */
-static void build_prev(struct ebpf *e, struct service *s, uint16_t *out, unsigned bits, const uint16_t *new,
+static void build_prev(struct ebpf *e, struct service *s, uint32_t *out, unsigned bits, const uint32_t *new,
                        unsigned new_bits)
 {
 	const struct abi_service *a = &e->services[s->index];
-	const uint16_t *c = table_memory(e, a->cur), *p = table_memory(e, a->prev);
-	uint16_t *others = xcalloc((size_t)1 << bits, sizeof(*others));
+	const uint32_t *c = lb_table(e, a->cur), *p = lb_table(e, a->prev);
+	uint32_t *others = xcalloc((size_t)1 << bits, sizeof(*others));
+	bool any = false;
 
 	for (uint32_t i = 0; i < 1u << bits; i++) {
-		uint16_t was = slot_at(c, a->cur, i), raw = slot_at(p, a->prev, i), other = other_at(s, raw, i);
-		uint16_t base = raw ? raw & ~SLOT_LOOKUP : was;
+		uint32_t was = slot_at(c, a->cur, i), raw = slot_at(p, a->prev, i), other = other_at(s, raw, i);
+		uint32_t base = raw ? raw & ~SLOT_LOOKUP : was;
 		if (!lives(e, base))
 			base = slot_at(new, new_bits, i);
 		other = other == OTHERS_MANY || (lives(e, other) && other != base) ? other : 0;
 		other = other_with(e, other, was, base);
 		others[i] = other;
+		any |= other != 0;
 		out[i] = base ? base | (other ? SLOT_LOOKUP : 0) : 0;
 	}
 	free(s->others);
-	s->others = others;
+	s->others = any ? others : NULL;
 	s->others_bits = bits;
+	s->others_unknown = false;
+	if (!any)
+		free(others);
 }
 
 static size_t serving(struct ebpf *e, const struct service *s, struct maglev_backend *out)
@@ -285,10 +210,11 @@ static size_t serving(struct ebpf *e, const struct service *s, struct maglev_bac
 	size_t n = 0;
 
 	for (size_t i = 0; i < s->members.len; i++) {
-		uint16_t k = s->members.data[i].backend;
-		if (e->backends[k].state == BACKEND_SERVING)
-			out[n++] = (struct maglev_backend){ .id = hash64(&e->backends[k].ip, sizeof(struct abi_addr)),
-				                            .weight = e->backends[k].weight,
+		uint32_t k = s->members.data[i]->backend;
+		const struct abi_backend *b = backend_at(e, k);
+		if (b->state == BACKEND_SERVING)
+			out[n++] = (struct maglev_backend){ .id = hash64(&b->ip, sizeof(b->ip)),
+				                            .weight = b->weight,
 				                            .value = k };
 	}
 	return n;
@@ -300,11 +226,11 @@ static void publish(struct ebpf *e, struct service *s, uint64_t cur, uint64_t pr
 	struct abi_service *a = &e->services[s->index];
 	uint64_t old_cur = a->cur, old_prev = a->prev;
 
-	a->changed_ns = now_ns();
+	a->changed_ns = lb_now_ns();
 	__atomic_store_n(&a->prev, prev, __ATOMIC_RELEASE);
 	__atomic_store_n(&a->cur, cur, __ATOMIC_RELEASE);
-	table_free(e, old_cur);
-	table_free(e, old_prev);
+	lb_table_free(e, old_cur);
+	lb_table_free(e, old_prev);
 }
 
 /* True when the table in force names no backend that is gone and is what a build gives. */
@@ -312,145 +238,155 @@ static int rebuild(struct ebpf *e, struct service *s, struct mesh_err *err)
 {
 	struct abi_service *a = &e->services[s->index];
 	CLEAN_FREE struct maglev_backend *list = xcalloc(s->members.len + 1, sizeof(*list));
-	CLEAN_FREE uint16_t *want = xcalloc((size_t)1 << MAGLEV_BITS_MAX, sizeof(*want));
 	size_t n = serving(e, s, list);
 	unsigned old_bits = (unsigned)(a->cur & 0xff), bits = maglev_bits(n);
+	CLEAN_FREE uint32_t *want = xcalloc((size_t)1 << bits, sizeof(*want));
 	unsigned prev_bits = MAX(bits, old_bits);
 	uint64_t cur = 0, prev = 0;
 
 	a->n = (uint32_t)n;
 	maglev_build(want, bits, list, n);
-	if (a->cur && n && bits == old_bits && !memcmp(want, table_memory(e, a->cur), sizeof(*want) << bits))
+	if (a->cur && n && bits == old_bits && !memcmp(want, lb_table(e, a->cur), sizeof(*want) << bits))
 		return 0;
 	if (!a->cur && !n)
 		return 0;
 	if (n) {
-		cur = table_alloc_retry(e, bits);
+		cur = lb_table_alloc(e, bits);
 		if (!cur)
-			return mesh_fail(err, MESH_E_EXHAUSTED, "no room for another load balancing table");
-		memcpy(table_memory(e, cur), want, sizeof(*want) << bits);
+			return mesh_fail(err, MESH_E_EXHAUSTED, "no memory for another load balancing table");
+		memcpy(lb_table(e, cur), want, sizeof(*want) << bits);
 	}
 	if (a->cur || a->prev) {
 		/* Never coarser than what it remembers. */
 		prev_bits = MAX(prev_bits, (unsigned)(a->prev & 0xff));
-		prev = table_alloc_retry(e, prev_bits);
+		prev = lb_table_alloc(e, prev_bits);
 		/* Without it old flows of moved slots lean on the flow cache and on second chance. */
 		if (prev)
-			build_prev(e, s, table_memory(e, prev), prev_bits, want, bits);
+			build_prev(e, s, lb_table(e, prev), prev_bits, want, bits);
 	}
 	publish(e, s, cur, prev);
 	return 0;
 }
 
-/* Slots of the previous table whose backend is gone; nobody's flows are unremembered there. */
+/*
+ * Slots of the previous table whose backend is gone; nobody's flows are unremembered there. A table that says the same
+ * as the one in force in every slot says nothing: packets need not look at it.
+ */
 static void drop_gone_prev(struct ebpf *e, struct service *s)
 {
-	const struct abi_service *a = &e->services[s->index];
-	const uint16_t *c = table_memory(e, a->cur);
-	uint16_t *m = table_memory(e, a->prev);
+	struct abi_service *a = &e->services[s->index];
+	const uint32_t *c = lb_table(e, a->cur);
+	uint32_t *m = lb_table(e, a->prev);
+	bool says = false;
 
 	for (uint32_t i = 0; m && i < 1u << (a->prev & 31); i++) {
-		uint16_t base = m[i] & ~SLOT_LOOKUP, other = other_at(s, m[i], i);
-		if (!lives(e, base))
-			base = slot_at(c, a->cur, i);
+		uint32_t base = m[i] & ~SLOT_LOOKUP, other = other_at(s, m[i], i), now = slot_at(c, a->cur, i);
+		base = lives(e, base) ? base : now;
 		if (other != OTHERS_MANY && (!lives(e, other) || other == base))
 			other = 0;
 		if (s->others)
 			s->others[i & ((1u << s->others_bits) - 1)] = other;
 		m[i] = lives(e, base) ? base | (other ? SLOT_LOOKUP : 0) : 0;
+		says |= m[i] != now;
 	}
+	if (!m || says)
+		return;
+	lb_table_free(e, a->prev);
+	__atomic_store_n(&a->prev, 0, __ATOMIC_RELEASE);
+	free(TAKE(s->others));
+	s->others_unknown = false;
 }
 
 /* Backends of no table and no wish any more; the table edit is one aligned store a slot. */
 static void drop_gone(struct ebpf *e, struct service *s)
 {
 	struct abi_service *a = &e->services[s->index];
-	uint16_t *c = table_memory(e, a->cur);
+	uint32_t *c = lb_table(e, a->cur);
 
 	for (uint32_t i = 0; c && i < 1u << (a->cur & 31); i++)
-		if (c[i] && e->backends[c[i]].state == BACKEND_GONE)
+		if (c[i] && !lives(e, c[i]))
 			c[i] = 0;
 	drop_gone_prev(e, s);
 	for (size_t i = s->members.len; i-- > 0;) {
-		struct member m = s->members.data[i];
-		if (e->backends[m.backend].state != BACKEND_GONE)
+		struct member *m = s->members.data[i];
+		struct abi_addr ip = m->at.ip;
+		if (backend_at(e, m->backend)->state != BACKEND_GONE)
 			continue;
 		vec_remove(&s->members, i);
-		limbo_add(e, m.backend, 0);
-		endpoint_refresh(e, a->vni, &m.ip);
+		lb_backend_free(e, m->backend);
+		member_free(e, m);
+		endpoint_refresh(e, a->vni, &ip);
 	}
 }
 
 int ebpf_set_service(struct ebpf *e, const struct ebpf_service *w, struct mesh_err *err)
 {
-	struct service *s = service_of(e, w->key);
-	bool changed = false;
+	struct service *s = lb_service(e, w->key);
 	int rc = 0;
 
 	if (!w->key)
 		return mesh_fail(err, MESH_E_INVALID, "a service needs a key");
-	limbo_release(e, false);
+	lb_limbo_release(e, false);
 	s = s ? s : service_new(e, w->key);
 	if (!s)
-		return mesh_fail(err, MESH_E_EXHAUSTED, "more than %u services", e->n_services - 1);
+		return mesh_fail(err, MESH_E_EXHAUSTED, "a node holds %u services", e->n_services - 1);
 	s->pass = e->pass;
 	e->services[s->index].vni = w->vni;
 	e->services[s->index].flags = (w->direct_return ? SERVICE_DIRECT : 0) | (w->affinity ? SERVICE_AFFINITY : 0);
-	for (size_t i = 0; i < w->n && !rc; i++)
-		rc = member_set(e, s, &w->backends[i], &changed);
-	if (rc)
-		return mesh_fail(err, rc, "more than %u backends", e->n_backends - 1);
 	for (size_t i = 0; i < s->members.len; i++)
-		if (!is_wanted(w, &s->members.data[i].ip))
-			e->backends[s->members.data[i].backend].state = BACKEND_GONE;
+		s->members.data[i]->wanted = false;
+	for (size_t i = 0; i < w->n && !rc; i++)
+		rc = member_set(e, s, &w->backends[i]);
+	if (rc)
+		return mesh_fail(err, rc, "a node holds %u backends", e->backends.per * e->backends.max - 1);
+	for (size_t i = 0; i < s->members.len; i++)
+		if (!s->members.data[i]->wanted)
+			backend_at(e, s->members.data[i]->backend)->state = BACKEND_GONE;
 	rc = rebuild(e, s, err);
 	if (rc)
 		return rc;
 	drop_gone(e, s);
 	for (size_t i = 0; i < s->members.len; i++)
-		endpoint_refresh(e, w->vni, &s->members.data[i].ip);
+		endpoint_refresh(e, w->vni, &s->members.data[i]->at.ip);
 	return 0;
 }
 
-void ebpf_del_service(struct ebpf *e, uint64_t key)
+static void service_free(struct service *s)
 {
-	struct service *s = service_of(e, key);
-	struct abi_service *a;
-
-	if (!s)
-		return;
-	a = &e->services[s->index];
-	publish(e, s, 0, 0);
 	for (size_t i = 0; i < s->members.len; i++)
-		e->backends[s->members.data[i].backend].state = BACKEND_GONE;
-	drop_gone(e, s);
-	a->flags = 0;
-	a->key = 0;
-	for (size_t i = 0; i < e->service_list.len; i++)
-		if (e->service_list.data[i] == s) {
-			vec_remove(&e->service_list, i);
-			break;
-		}
+		free(s->members.data[i]);
 	vec_fini(&s->members);
 	free(s->others);
 	free(s);
 }
 
-/* ---- after a restart ---- */
-
-static void adopt_table(struct ebpf *e, __u64 *table)
+void ebpf_del_service(struct ebpf *e, uint64_t key)
 {
-	if (!table_sane(e, *table))
-		*table = 0;
-	memset(e->chunk_used + (*table >> 8), 1, chunks_of(*table));
+	struct service *s = lb_service(e, key);
+	struct abi_service *a;
+
+	if (!s)
+		return;
+	lb_limbo_release(e, false);
+	a = &e->services[s->index];
+	publish(e, s, 0, 0);
+	for (size_t i = 0; i < s->members.len; i++)
+		backend_at(e, s->members.data[i]->backend)->state = BACKEND_GONE;
+	drop_gone(e, s);
+	a->flags = 0;
+	a->key = 0;
+	vec_push(&e->free_services.free, s->index);
+	(void)hset_del(&e->by_key, &key);
+	service_free(s);
 }
 
-void lb_adopt(struct ebpf *e)
-{
-	CLEAN_FREE struct service **by_index = xcalloc(e->n_services, sizeof(*by_index));
+/* ---- after a restart ---- */
 
-	e->chunk_used = xcalloc(e->n_chunks, 1);
-	e->next_uid = 1;
+static void adopt_services(struct ebpf *e, struct service **by_index)
+{
+	struct lb_adoption *tables = lb_adoption_new(e);
+
+	e->free_services.next = 1;
 	for (uint32_t i = 1; i < e->n_services; i++) {
 		struct abi_service *a = &e->services[i];
 		if (!a->key)
@@ -458,40 +394,66 @@ void lb_adopt(struct ebpf *e)
 		struct service *s = XNEW(struct service);
 		s->key = a->key;
 		s->index = i;
-		adopt_table(e, &a->cur);
-		adopt_table(e, &a->prev);
-		vec_push(&e->service_list, s);
+		s->others_unknown = true;
+		a->cur = lb_adopt_table(e, tables, a->cur) ? a->cur : 0;
+		a->prev = lb_adopt_table(e, tables, a->prev) ? a->prev : 0;
+		(void)hset_put(&e->by_key, s);
 		by_index[i] = s;
+		for (; e->free_services.next < i; e->free_services.next++)
+			vec_push(&e->free_services.free, e->free_services.next);
+		e->free_services.next = i + 1;
 	}
-	for (uint32_t i = 1; i < e->n_backends; i++) {
-		struct abi_backend *b = &e->backends[i];
-		struct member m = { .ip = b->ip, .backend = (uint16_t)i };
+	lb_adoption_end(e, tables);
+}
+
+static void adopt_backends(struct ebpf *e, struct service **by_index)
+{
+	e->free_backends.next = e->next_uid = 1;
+	for (uint32_t i = 1; i < segments_size(&e->backends); i++) {
+		struct abi_backend *b = backend_at(e, i);
 		if (b->uid >= e->next_uid)
 			e->next_uid = b->uid + 1;
 		if (b->state == BACKEND_FREE)
 			continue;
-		if (b->service < e->n_services && by_index[b->service])
-			vec_push(&by_index[b->service]->members, m);
-		else
+		for (; e->free_backends.next < i; e->free_backends.next++)
+			vec_push(&e->free_backends.free, e->free_backends.next);
+		e->free_backends.next = i + 1;
+		if (b->service < e->n_services && by_index[b->service]) {
+			(void)member_add(e, by_index[b->service], i);
+		} else {
 			b->state = BACKEND_FREE;
+			vec_push(&e->free_backends.free, i);
+		}
 	}
+}
+
+void lb_adopt(struct ebpf *e)
+{
+	CLEAN_FREE struct service **by_index = xcalloc(e->n_services, sizeof(*by_index));
+
+	e->by_key = HSET(struct service, key);
+	e->by_place = HSET(struct member, at);
+	adopt_services(e, by_index);
+	adopt_backends(e, by_index);
 }
 
 void lb_sweep(struct ebpf *e)
 {
-	for (size_t i = e->service_list.len; i-- > 0;)
-		if (e->service_list.data[i]->pass != e->pass)
-			ebpf_del_service(e, e->service_list.data[i]->key);
+	struct VEC(uint64_t) old = {};
+
+	HSET_FOREACH(&e->by_key, struct service, s)
+	if (s->pass != e->pass)
+		vec_push(&old, s->key);
+	for (size_t i = 0; i < old.len; i++)
+		ebpf_del_service(e, old.data[i]);
+	vec_fini(&old);
 }
 
 void lb_fini(struct ebpf *e)
 {
-	for (size_t i = 0; i < e->service_list.len; i++) {
-		vec_fini(&e->service_list.data[i]->members);
-		free(e->service_list.data[i]->others);
-		free(e->service_list.data[i]);
-	}
-	vec_fini(&e->service_list);
-	vec_fini(&e->limbo);
-	free(e->chunk_used);
+	HSET_FOREACH(&e->by_key, struct service, s)
+	service_free(s);
+	hset_fini(&e->by_key);
+	hset_fini(&e->by_place);
+	lb_tables_fini(e);
 }

@@ -153,7 +153,45 @@ static int open_tables(struct ebpf *e)
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		int rc = table_open(all[i].t, bpf_map__fd(all[i].m), bpf_map__key_size(all[i].m),
-		                    bpf_map__value_size(all[i].m));
+		                    bpf_map__value_size(all[i].m), bpf_map__max_entries(all[i].m));
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* libbpf forgets what the segments of a map are once it is made: as in bpf/maps.h. */
+static int open_segments(struct ebpf *e)
+{
+	struct {
+		struct segments *s;
+		struct bpf_map *m;
+		struct segments is;
+	} all[] = {
+		{ &e->backends,
+		  e->task->maps.backends,
+		  { .type = BPF_MAP_TYPE_ARRAY,
+		    .flags = BPF_F_MMAPABLE,
+		    .value_size = sizeof(struct abi_backend),
+		    .per = ABI_SEGMENT_BACKENDS } },
+		{ &e->stats,
+		  e->task->maps.backend_stats,
+		  { .type = BPF_MAP_TYPE_PERCPU_ARRAY,
+		    .value_size = sizeof(struct abi_stats),
+		    .per = ABI_SEGMENT_BACKENDS } },
+		{ &e->slots,
+		  e->task->maps.slots,
+		  { .type = BPF_MAP_TYPE_ARRAY,
+		    .flags = BPF_F_MMAPABLE,
+		    .value_size = sizeof(struct abi_chunk),
+		    .per = ABI_SEGMENT_CHUNKS } },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		all[i].is.fd = bpf_map__fd(all[i].m);
+		all[i].is.max = bpf_map__max_entries(all[i].m);
+		*all[i].s = all[i].is;
+		int rc = segments_open(all[i].s);
 		if (rc)
 			return rc;
 	}
@@ -168,14 +206,12 @@ static int open_maps(struct ebpf *e)
 	e->socks_fd = bpf_map__fd(e->task->maps.socks);
 	e->drops_fd = bpf_map__fd(e->task->maps.drops);
 	e->events_fd = bpf_map__fd(e->task->maps.events);
-	e->stats_fd = bpf_map__fd(e->task->maps.backend_stats);
 	e->runtime = map_memory(e->task->maps.runtime, NULL);
 	e->services = map_memory(e->task->maps.services, &e->n_services);
-	e->backends = map_memory(e->task->maps.backends, &e->n_backends);
-	e->slots = map_memory(e->task->maps.slots, &e->n_chunks);
-	if (!e->runtime || !e->services || !e->backends || !e->slots)
+	if (!e->runtime || !e->services)
 		return -ENOMEM;
-	return open_tables(e);
+	int rc = open_segments(e);
+	return rc ? rc : open_tables(e);
 }
 
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
@@ -210,9 +246,10 @@ void ebpf_unload(struct ebpf *e)
 	if (e->task) {
 		unmap_memory(e->task->maps.runtime, e->runtime);
 		unmap_memory(e->task->maps.services, e->services);
-		unmap_memory(e->task->maps.backends, e->backends);
-		unmap_memory(e->task->maps.slots, e->slots);
 	}
+	segments_fini(&e->backends);
+	segments_fini(&e->stats);
+	segments_fini(&e->slots);
 	from_task_bpf__destroy(e->task);
 	from_vxlan_bpf__destroy(e->vxlan);
 	from_uplink_bpf__destroy(e->uplink);

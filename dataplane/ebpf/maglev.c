@@ -13,9 +13,13 @@ struct member {
 
 unsigned maglev_bits(size_t n)
 {
+	unsigned bits = 10;
+
 	if (n <= 1)
 		return MAGLEV_BITS_MIN;
-	return n * 100 <= 1u << MAGLEV_BITS_MID ? MAGLEV_BITS_MID : MAGLEV_BITS_MAX;
+	while (bits < MAGLEV_BITS_MAX && n * 100 > (size_t)1 << bits)
+		bits += 2;
+	return bits;
 }
 
 static uint64_t mix(uint64_t x)
@@ -75,7 +79,7 @@ static void deal_quotas(struct member *m, size_t n, uint32_t size)
 }
 
 /* In turn, each the next free slot of its permutation, until its quota is full. */
-static void fill(uint16_t *out, uint32_t size, struct member *m, size_t n)
+static void fill(uint32_t *out, uint32_t size, struct member *m, size_t n)
 {
 	uint32_t empty = size;
 
@@ -91,7 +95,7 @@ static void fill(uint16_t *out, uint32_t size, struct member *m, size_t n)
 		}
 }
 
-void maglev_build(uint16_t *out, unsigned bits, const struct maglev_backend *b, size_t n)
+void maglev_build(uint32_t *out, unsigned bits, const struct maglev_backend *b, size_t n)
 {
 	uint32_t size = 1u << bits;
 

@@ -144,18 +144,21 @@ void stats_clear(struct ebpf *e, uint32_t backend)
 {
 	int cpus = libbpf_num_possible_cpus();
 	CLEAN_FREE struct abi_stats *zero = xcalloc((size_t)(cpus > 0 ? cpus : 1), sizeof(*zero));
+	uint32_t in = backend % ABI_SEGMENT_BACKENDS;
 
 	/* Counters of an earlier owner are an untidiness, no failure. */
-	if (cpus > 0)
-		(void)bpf_map_update_elem(e->stats_fd, &backend, zero, BPF_ANY);
+	if (cpus > 0 && backend < segments_size(&e->stats))
+		(void)bpf_map_update_elem(e->stats.fds[backend / ABI_SEGMENT_BACKENDS], &in, zero, BPF_ANY);
 }
 
 static void add_backend(const struct ebpf *e, uint32_t i, struct ebpf_stats *out)
 {
 	int cpus = libbpf_num_possible_cpus();
 	CLEAN_FREE struct abi_stats *v = xcalloc((size_t)(cpus > 0 ? cpus : 1), sizeof(*v));
+	uint32_t in = i % ABI_SEGMENT_BACKENDS;
 
-	if (cpus <= 0 || bpf_map_lookup_elem(e->stats_fd, &i, v))
+	if (cpus <= 0 || i >= segments_size(&e->stats) ||
+	    bpf_map_lookup_elem(e->stats.fds[i / ABI_SEGMENT_BACKENDS], &in, v))
 		return;
 	for (int c = 0; c < cpus; c++) {
 		out->packets_in += v[c].packets_in;
@@ -168,20 +171,15 @@ static void add_backend(const struct ebpf *e, uint32_t i, struct ebpf_stats *out
 
 int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip, struct ebpf_stats *out)
 {
-	bool found = false;
+	const struct service *s = lb_service(e, service);
+	bool found = s && !ip;
 
 	memset(out, 0, sizeof(*out));
-	for (size_t i = 0; i < e->service_list.len; i++) {
-		struct service *s = e->service_list.data[i];
-		if (s->key != service)
+	for (size_t m = 0; s && m < s->members.len; m++) {
+		if (ip && memcmp(&s->members.data[m]->at.ip, ip->b, sizeof(struct abi_addr)) != 0)
 			continue;
-		for (size_t m = 0; m < s->members.len; m++) {
-			if (ip && memcmp(&s->members.data[m].ip, ip->b, sizeof(struct abi_addr)) != 0)
-				continue;
-			add_backend(e, s->members.data[m].backend, out);
-			found = true;
-		}
-		found |= !ip;
+		add_backend(e, s->members.data[m]->backend, out);
+		found = true;
 	}
 	return found ? 0 : MESH_E_NOT_FOUND;
 }

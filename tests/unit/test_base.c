@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hset.h"
 #include "base/id.h"
 #include "base/map.h"
 
@@ -61,6 +62,49 @@ static void a_map_keeps_what_it_is_told(void **state)
 	map_put(&m, "again", &m);
 	assert_ptr_equal(map_get(&m, "again"), &m);
 	map_fini(&m);
+}
+
+struct thing {
+	int other;
+	uint8_t key[5];
+};
+
+static void *toggle(struct hset *h, struct thing *t, bool *in)
+{
+	*in = !*in;
+	return *in ? hset_put(h, t) : hset_del(h, t->key);
+}
+
+/* Against an array that says who is in. */
+static void a_set_finds_what_is_in_it(void **state)
+{
+	(void)state;
+	static struct thing things[3000];
+	static bool in[ARRAY_SIZE(things)];
+	struct hset h = HSET(struct thing, key);
+	struct mesh_rng r;
+	size_t count = 0, seen = 0;
+	mesh_rng_seed(&r, 11);
+	for (uint16_t i = 0; i < ARRAY_SIZE(things); i++)
+		memcpy(things[i].key + 1, &i, sizeof(i));
+	assert_null(hset_get(&h, things[0].key));
+	assert_null(hset_del(&h, things[0].key));
+	for (int step = 0; step < 40000; step++) {
+		size_t i = mesh_rng_below(&r, ARRAY_SIZE(things));
+		assert_ptr_equal(hset_get(&h, things[i].key), in[i] ? &things[i] : NULL);
+		void *had = in[i] ? &things[i] : NULL;
+		bool again = in[i] && mesh_rng_below(&r, 2);
+		assert_ptr_equal(again ? hset_put(&h, &things[i]) : toggle(&h, &things[i], &in[i]), had);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(things); i++) {
+		assert_ptr_equal(hset_get(&h, things[i].key), in[i] ? &things[i] : NULL);
+		count += in[i];
+	}
+	HSET_FOREACH(&h, struct thing, t)
+	seen += in[t - things];
+	assert_int_equal(seen, count);
+	assert_int_equal(h.count, count);
+	hset_fini(&h);
 }
 
 static void durations_are_gos(void **state)
@@ -157,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_error_tells_its_story_from_the_outside_in),
 		cmocka_unit_test(a_map_keeps_what_it_is_told),
+		cmocka_unit_test(a_set_finds_what_is_in_it),
 		cmocka_unit_test(durations_are_gos),
 		cmocka_unit_test(times_are_rfc3339),
 		cmocka_unit_test(ids_look_like_the_engines),

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Role: more services than one segment of anything holds, and more backends than 16 bits count. */
+#ifndef TESTS_BPF_MANY_H
+#define TESTS_BPF_MANY_H
+
+#include "tests/bpf/programs/node.h"
+
+#define MANY 7000
+#define MANY_BACKENDS 10
+#define MANY_PORT 20000
+
+static struct dp_ip many_ip(uint32_t i)
+{
+	struct dp_ip ip = ip_of("10.9.0.0");
+
+	ip.b[13] = (uint8_t)(9 + (i >> 16));
+	ip.b[14] = (uint8_t)(i >> 8);
+	ip.b[15] = (uint8_t)i;
+	return ip;
+}
+
+static void set_many(uint32_t i, size_t n)
+{
+	struct ebpf_backend b[MANY_BACKENDS] = {};
+	struct ebpf_service s = { .key = 1000 + i, .vni = INGRESS_VNI, .backends = b, .n = n };
+
+	for (uint32_t k = 0; k < n; k++)
+		b[k] = (struct ebpf_backend){ .ip = many_ip(i * MANY_BACKENDS + k),
+			                      .node = ip_of(N2),
+			                      .state = DP_SERVING };
+	OK(ebpf_set_service(e, &s, &err));
+}
+
+static void many_services(void **state)
+{
+	static const struct row rows[] = {
+		{ "to a backend beyond 65535",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(MANY_PORT + MANY - 1), .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT,
+		  EVENT(INGRESS),
+		  /* the only one that is left */
+		  .out = { .dmac = "02:42:0a:0a:11:66",
+		           .src = CLIENT,
+		           .dst = N1,
+		           .sport = 5000,
+		           .dport = MANY_PORT + MANY - 1,
+		           .proto = TCP,
+		           .ttl = 63 } },
+	};
+	char pin[96];
+
+	(void)state;
+	for (uint32_t i = 0; i < MANY; i++) {
+		set_many(i, MANY_BACKENDS);
+		set_port((uint16_t)(MANY_PORT + i), 1000 + i, false);
+	}
+	struct dp_ip ip = many_ip((MANY - 1) * MANY_BACKENDS);
+	struct abi_addr at = ebpf_addr(&ip);
+	uint32_t index = lb_backend_index(e, INGRESS_VNI, &at);
+	assert_true(index > UINT16_MAX);
+	set_many(MANY - 1, 1);
+	RUN(rows);
+	/* Found again, and what was free is free again, after a restart. */
+	lb_limbo_release(e, true);
+	uint32_t used = e->tables_used;
+	ebpf_close(e);
+	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
+	open_node(pin);
+	assert_int_equal(lb_backend_index(e, INGRESS_VNI, &at), index);
+	assert_int_equal(e->tables_used, used);
+	RUN(rows);
+	for (uint32_t i = 0; i < MANY; i++)
+		ebpf_del_service(e, 1000 + i);
+	lb_limbo_release(e, true);
+	assert_true(e->tables_used < used);
+}
+
+#endif
