@@ -160,7 +160,7 @@ run-fuzz: $(FUZZ_BIN)
 bench-scheduler: deps ## placements a second at 1 000 and 5 000 simulated nodes
 	$(THEN) run-bench-scheduler
 run-bench-scheduler: $(B)/bench/scheduler
-	$(Q)$(B)/bench/scheduler
+	$(Q)$(B)/bench/scheduler -o $(B)/bench-scheduler.json
 bench-tasks: deps ## life of tasks: create, kill, cut; memory; creations a second
 	$(THEN) run-bench-tasks
 run-bench-tasks: all images

@@ -3,15 +3,21 @@
  * Placements: a whole cluster's services from create to assigned tasks through the real path (step, encode, apply),
  * and the loss of a tenth of the nodes. One process, one core, no disk and no network: what the decisions cost.
  * Peers place over the network with their stores; their figures are what they published, not measured here.
+ * Then one task at a time: through the whole path, and the choice of a node alone, for tasks that ask for different things.
  *
- *   bench/scheduler [nodes tasks]
+ *   bench/scheduler [-o file.json] [nodes tasks]
  */
 #include <malloc.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "control/orchestrator/brain.h"
+#include "control/scheduler/scheduler.h"
+
+#define TASKS_PER_SERVICE 150
+#define NOMAD_C1M 3750.0 /* placements a second, published */
 
 struct bench {
 	struct store *s;
@@ -171,47 +177,156 @@ static double one_by_one(struct bench *w, size_t n)
 	return (double)n / (cpu_s() - t0);
 }
 
-static void run(size_t nodes, size_t tasks)
+/* ---- the choice alone ---- */
+
+enum kind { PLAIN, RESERVES, CONSTRAINED, ZONES, PACKED, KIND_MAX };
+static const char *const kind_name[KIND_MAX] = { "plain", "reserves", "constraint", "zones", "binpack" };
+
+static void fill_task(struct md_task *t, enum kind kind)
+{
+	snprintf(t->service.s, sizeof(t->service.s), "bench%d", kind);
+	t->desired_state = MD_TASK_RUNNING;
+	t->status.state = MD_TASK_PENDING;
+	t->spec.placement = sch_new(&md_placement_schema);
+	t->spec.resources = sch_new(&md_resource_requirements_schema);
+	t->spec.resources->reservations = XNEW(struct md_resources);
+	if (kind == RESERVES || kind == PACKED)
+		t->spec.resources->reservations->memory_bytes = 16 << 20;
+	if (kind == CONSTRAINED)
+		strs_add(&t->spec.placement->constraints, "node.labels.zone==z3");
+	if (kind == PACKED)
+		smap_set(&t->service_labels, "mesh.strategy", "binpack");
+	if (kind == ZONES) {
+		struct md_preference *p = LIST_ADD(&t->spec.placement->preferences);
+		p->spread = XNEW(struct md_spread);
+		p->spread->descriptor = xstrdup("node.labels.zone");
+	}
+}
+
+/* Microseconds a choice, each a batch of its own, until the service has as many tasks as the others. */
+static double choice_us(struct sched *s, enum kind kind)
+{
+	struct md_task *t[TASKS_PER_SERVICE];
+	for (size_t i = 0; i < TASKS_PER_SERVICE; i++) {
+		t[i] = sch_new(&md_task_schema);
+		snprintf(t[i]->meta.id, sizeof(t[i]->meta.id), "bench%d.%zu", kind, i);
+		fill_task(t[i], kind);
+	}
+	double t0 = cpu_s();
+	for (size_t i = 0; i < TASKS_PER_SERVICE; i++) {
+		struct sched_batch *b = sched_batch_new(s, t[i], NS_PER_SEC);
+		if (!sched_place(b, t[i]))
+			abort();
+		sched_batch_free(b);
+	}
+	double us = (cpu_s() - t0) * 1e6 / TASKS_PER_SERVICE;
+	for (size_t i = 0; i < TASKS_PER_SERVICE; i++) {
+		sched_task_del(s, t[i]->meta.id);
+		sch_free(&md_task_schema, t[i]);
+	}
+	return us;
+}
+
+static void choices(struct bench *w, double us[KIND_MAX])
+{
+	struct sched *s = sched_new(&w->rng);
+	STORE_EACH(w->s, STORE_NODE, struct md_node, n)
+		sched_node_put(s, n);
+	STORE_EACH(w->s, STORE_TASK, struct md_task, t)
+		sched_task_put(s, t);
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		us[k] = choice_us(s, k);
+	sched_free(s);
+}
+
+/* ---- a cluster ---- */
+
+struct row {
+	size_t nodes, tasks, services, bytes, moved, command;
+	double placed, place_s, brain, encode, apply, moved_s, single, us[KIND_MAX];
+};
+
+static struct row measure(size_t nodes, size_t tasks)
 {
 	struct bench w;
-	size_t services = nodes / 5, replicas = tasks / services;
+	struct row r = { .nodes = nodes, .services = tasks / TASKS_PER_SERVICE };
 	begin(&w, nodes);
 	size_t mem0 = mallinfo2().uordblks;
 	w.brain_s = w.encode_s = w.apply_s = 0;
-	w.commands = 0;
 	double t0 = cpu_s();
-	add_services(&w, services, replicas);
-	double t = cpu_s() - t0;
-	size_t n = placed(&w);
-	size_t bytes = (mallinfo2().uordblks - mem0) / n;
-	printf("%6zu %8zu %6zu %11.0f %9.2f %5.2f %5.2f %5.2f %8zu", nodes, n, services, (double)n / t, t, w.brain_s,
-	       w.encode_s, w.apply_s, bytes);
-	fflush(stdout);
+	add_services(&w, r.services, TASKS_PER_SERVICE);
+	r.place_s = cpu_s() - t0;
+	r.tasks = placed(&w);
+	r.placed = (double)r.tasks / r.place_s;
+	r.brain = w.brain_s, r.encode = w.encode_s, r.apply = w.apply_s;
+	r.bytes = (mallinfo2().uordblks - mem0) / r.tasks;
+	choices(&w, r.us);
 	t0 = cpu_s();
-	size_t moved = lose_nodes(&w, nodes / 10);
-	t = cpu_s() - t0;
-	printf(" %8zu %7.2f %11.0f", moved, t, (double)moved / t);
-	fflush(stdout);
-	printf(" %9.0f %7zu\n", one_by_one(&w, 300), w.largest >> 10);
+	r.moved = lose_nodes(&w, nodes / 10);
+	r.moved_s = cpu_s() - t0;
+	r.single = one_by_one(&w, 1000);
+	r.command = w.largest;
 	brain_free(w.b);
 	store_free(w.s);
+	return r;
+}
+
+static void show(const struct row *r, FILE *json, bool first)
+{
+	printf("%6zu %8zu %5zu %9.0f %6.1f %5.2f %5.2f %5.2f %7zu %7zu %6.2f %8.0f %9.0f %6.1f %6zu ", r->nodes,
+	       r->tasks, r->services, r->placed, r->placed / NOMAD_C1M, r->brain, r->encode, r->apply, r->bytes,
+	       r->moved, r->moved_s, (double)r->moved / r->moved_s, r->single, r->single / NOMAD_C1M, r->command >> 10);
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		printf(" %10.1f", r->us[k]);
+	printf("\n");
+	fflush(stdout);
+	if (!json)
+		return;
+	fprintf(json,
+	        "%s\n {\"nodes\": %zu, \"tasks\": %zu, \"services\": %zu, \"placed_per_s\": %.0f, \"bytes_per_task\": "
+	        "%zu, "
+	        "\"moved\": %zu, \"moved_s\": %.3f, \"single_per_s\": %.0f, \"command_bytes\": %zu, \"choice_us\": {",
+	        first ? "" : ",", r->nodes, r->tasks, r->services, r->placed, r->bytes, r->moved, r->moved_s, r->single,
+	        r->command);
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		fprintf(json, "%s\"%s\": %.2f", k ? ", " : "", kind_name[k], r->us[k]);
+	fprintf(json, "}}");
 }
 
 int main(int argc, char **argv)
 {
-	printf("%6s %8s %6s %11s %9s %5s %5s %5s %8s %8s %7s %11s %9s %7s\n", "nodes", "tasks", "svcs", "placed/s",
-	       "cpu s", "brain", "enc", "apply", "B/task", "moved", "cpu s", "moved/s", "single/s", "max KiB");
-	if (argc == 3) {
-		run(strtoull(argv[1], NULL, 10), strtoull(argv[2], NULL, 10));
-		return 0;
+	static const size_t sizes[][2] = { { 1000, 30000 }, { 1000, 150000 }, { 5000, 30000 }, { 5000, 150000 } };
+	FILE *json = NULL;
+	for (int c; (c = getopt(argc, argv, "o:")) != -1;)
+		json = c == 'o' ? fopen(optarg, "we") : json;
+	printf("%6s %8s %5s %9s %6s %5s %5s %5s %7s %7s %6s %8s %9s %6s %6s ", "nodes", "tasks", "svcs", "placed/s",
+	       "ratio", "brain", "enc", "apply", "B/task", "moved", "cpu s", "moved/s", "single/s", "ratio", "maxKiB");
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		printf(" %7s us", kind_name[k]);
+	printf("\n");
+	if (json)
+		fprintf(json, "[");
+	if (argc - optind == 2) {
+		struct row r = measure(strtoull(argv[optind], NULL, 10), strtoull(argv[optind + 1], NULL, 10));
+		show(&r, json, true);
+	} else {
+		for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+			struct row r = measure(sizes[i][0], sizes[i][1]);
+			show(&r, json, i == 0);
+		}
 	}
-	run(1000, 30000);
-	run(5000, 150000);
+	if (json) {
+		fprintf(json, "\n]\n");
+		fclose(json);
+	}
 	printf("\nplaced/s: create to assigned, decision + command + apply to the store, one core. moved: a tenth of "
-	       "the\n"
-	       "nodes goes down, until every task has a new node. single/s: one task fails, until it is placed again.\n"
-	       "Published by peers (whole systems, clusters of machines): Nomad C1M 3750/s on 5000 hosts, C2M 1500/s "
-	       "on\n"
-	       "6100; Kubernetes 100/s on 5000 nodes; Swarm about 6/s on 5 nodes.\n");
+	       "the nodes\n"
+	       "goes down, until every task has a new node. single/s: one task fails, until it is placed again. us: "
+	       "one choice\n"
+	       "of a node in a cluster that runs, for tasks that ask for nothing, memory, a label, spread over labels, "
+	       "binpack.\n"
+	       "ratio: of Nomad C1M's 3750/s on 5000 hosts. Published by peers (whole systems, clusters of machines): "
+	       "Nomad C2M\n"
+	       "1500/s on 6100; Kubernetes 100/s on 5000 nodes; Swarm about 6/s on 5 nodes.\n");
 	return 0;
 }

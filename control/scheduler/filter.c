@@ -14,25 +14,17 @@ void ask_init(struct ask *a, struct sched *s, const struct md_task *like)
 		           .memory = r ? r->memory_bytes : 0,
 		           .max_replicas = p ? p->max_replicas : 0,
 		           .rare = like->endpoint.ports.n || (r && r->generic.n),
-		           .platforms = p && p->platforms.n,
+		           .fit = fit_ref(s, p),
 		           .service = sched_service(s, like->service.s) };
-	/* The API refused bad ones; one that slipped through (older version) must not match everything. */
-	struct mesh_err err = { 0 };
-	if (p && constraints_parse(&p->constraints, &a->constraints, &err)) {
-		a->constraints.v = XNEW(struct constraint);
-		a->constraints.v[0] = (struct constraint){ .key = CONSTRAINT_ID, .value = xstrdup(err.msg) };
-		a->constraints.n = 1;
-	}
 }
 
 void ask_fini(struct ask *a)
 {
-	constraints_fini(&a->constraints);
+	fit_unref(a->fit);
 }
 
-static bool platform_ok(const struct md_task_spec *spec, const struct md_node *node)
+bool platform_ok(const struct md_placement *p, const struct md_node *node)
 {
-	const struct md_placement *p = spec->placement;
 	if (!p || !p->platforms.n)
 		return true;
 	const struct md_platform *have = &node->description.platform;
@@ -51,9 +43,9 @@ enum sched_filter ask_static(const struct ask *a, const struct snode *n)
 {
 	if (!n->node || !n->ready)
 		return SCHED_NOT_READY;
-	if (a->constraints.n && constraints_unmet(&a->constraints, n->node) >= 0)
+	if (constraints_unmet(&a->fit->constraints, n->node) >= 0)
 		return SCHED_CONSTRAINT;
-	if (a->platforms && !platform_ok(&a->like->spec, n->node))
+	if (!platform_ok(a->fit->placement, n->node))
 		return SCHED_PLATFORM;
 	return SCHED_OK;
 }
@@ -212,7 +204,7 @@ bool sched_matcher_ok(const struct sched_matcher *m, const struct md_node *node)
 {
 	if (m->all || m->none)
 		return m->all;
-	return constraints_unmet(&m->constraints, node) < 0 && platform_ok(m->spec, node);
+	return constraints_unmet(&m->constraints, node) < 0 && platform_ok(m->spec->placement, node);
 }
 
 bool sched_node_matches(const struct md_task_spec *spec, const struct md_node *node)
@@ -261,7 +253,7 @@ static void add_detail(const struct ask *a, const struct snode *n, enum sched_fi
 	const char *sep = len ? "; " : "";
 	const struct md_resources *have = &n->node->description.resources;
 	if (f == SCHED_CONSTRAINT) {
-		int i = constraints_unmet(&a->constraints, n->node);
+		int i = constraints_unmet(&a->fit->constraints, n->node);
 		const struct md_placement *p = a->like->spec.placement;
 		snprintf(out + len, SCHED_TEXT_MAX - len, "%sconstraint %s", sep,
 		         p && (size_t)i < p->constraints.n ? p->constraints.v[i] : "");

@@ -103,6 +103,11 @@ void sched_free(struct sched *s)
 		vec_fini(&s->nodes.data[i].generic);
 		vec_fini(&s->nodes.data[i].ports);
 	}
+	for (size_t i = 0; i < s->by_tasks.len; i++)
+		bits_fini(&s->by_tasks.data[i]);
+	vec_fini(&s->by_tasks);
+	bits_fini(&s->ready);
+	fits_free(s);
 	vec_fini(&s->nodes);
 	map_fini(&s->node_index);
 	map_fini(&s->services);
@@ -122,6 +127,27 @@ struct snode *sched_snode(const struct sched *s, const char *id, uint32_t *index
 	return &s->nodes.data[at - 1];
 }
 
+static void set_tasks(struct sched *s, uint32_t index, uint32_t tasks)
+{
+	struct snode *n = &s->nodes.data[index];
+	while (s->by_tasks.len <= tasks) {
+		struct bits none = { 0 };
+		vec_push(&s->by_tasks, none);
+	}
+	bits_clear(&s->by_tasks.data[n->tasks], index);
+	bits_set(&s->by_tasks.data[tasks], index);
+	n->tasks = tasks;
+}
+
+static void set_ready(struct sched *s, uint32_t index, bool ready)
+{
+	s->nodes.data[index].ready = ready;
+	if (ready)
+		bits_set(&s->ready, index);
+	else
+		bits_clear(&s->ready, index);
+}
+
 /* The slot of a node, made when it is not known yet: tasks may be heard of before their node. */
 static uint32_t node_slot(struct sched *s, const char *id)
 {
@@ -131,6 +157,7 @@ static uint32_t node_slot(struct sched *s, const char *id)
 	struct snode fresh = { 0 };
 	vec_push(&s->nodes, fresh);
 	map_put(&s->node_index, id, (void *)(uintptr_t)s->nodes.len);
+	set_tasks(s, (uint32_t)s->nodes.len - 1, 0);
 	return (uint32_t)s->nodes.len - 1;
 }
 
@@ -143,17 +170,20 @@ void sched_node_put(struct sched *s, const struct md_node *node)
 	sch_clear(&md_tls_info_schema, &n->node->description.tls);
 	n->cpu = node->description.resources.nano_cpus;
 	n->memory = node->description.resources.memory_bytes;
-	n->ready = node->status.state == MD_NODE_READY && node->spec.availability == MD_AVAIL_ACTIVE;
+	set_ready(s, slot, node->status.state == MD_NODE_READY && node->spec.availability == MD_AVAIL_ACTIVE);
+	fits_node_changed(s, slot);
 }
 
 void sched_node_del(struct sched *s, const char *id)
 {
-	struct snode *n = sched_snode(s, id, NULL);
+	uint32_t index;
+	struct snode *n = sched_snode(s, id, &index);
 	if (!n)
 		return;
 	sch_free(&md_node_schema, n->node);
 	n->node = NULL;
-	n->ready = false;
+	set_ready(s, index, false);
+	fits_node_changed(s, index);
 }
 
 const struct md_node *sched_node(const struct sched *s, const char *id)
@@ -227,12 +257,17 @@ void sched_failed(struct sched *s, const char *service, const char *node, int64_
 	vec_push(&v->failures, f);
 }
 
+bool sched_fail_counts(const struct sfail *f, int64_t now)
+{
+	return f->count >= SCHED_MAX_FAILURES && now - f->since <= FAILURE_WINDOW;
+}
+
 uint32_t sched_penalty(const struct sservice *svc, uint32_t node, int64_t now)
 {
 	for (size_t i = 0; svc && i < svc->failures.len; i++) {
 		const struct sfail *f = &svc->failures.data[i];
 		if (f->node == node)
-			return f->count >= SCHED_MAX_FAILURES && now - f->since <= FAILURE_WINDOW ? f->count : 0;
+			return sched_fail_counts(f, now) ? f->count : 0;
 	}
 	return 0;
 }
@@ -261,7 +296,7 @@ static void release(struct sched *s, struct stask *t)
 	n->cpu_used -= t->cpu;
 	n->memory_used -= t->memory;
 	if (t->wanted) {
-		n->tasks--;
+		set_tasks(s, t->node, n->tasks - 1);
 		counts_add(&t->service->on, t->node, -1);
 	}
 	if (t->extra)
@@ -346,7 +381,7 @@ void sched_task_count(struct sched *s, const struct md_task *t)
 	n->memory_used += r->memory;
 	r->service->refs++;
 	if (r->wanted) {
-		n->tasks++;
+		set_tasks(s, r->node, n->tasks + 1);
 		counts_add(&r->service->on, r->node, 1);
 	}
 	for (size_t i = 0; r->extra && i < r->extra->n_ports; i++)
@@ -366,7 +401,9 @@ void sched_task_del(struct sched *s, const char *id)
 
 size_t sched_bytes(const struct sched *s)
 {
-	size_t n = sizeof(*s) + s->nodes.cap * sizeof(struct snode);
+	size_t n = sizeof(*s) + s->nodes.cap * sizeof(struct snode) + fits_bytes(s);
+	for (size_t i = 0; i < s->by_tasks.len; i++)
+		n += s->by_tasks.data[i].n_words * 8;
 	n += s->tasks.cap * sizeof(struct map_entry) + s->tasks.index_cap * 4;
 	n += s->tasks.count * (sizeof(struct stask) + MESH_ID_LEN + 1 + 16);
 	MAP_FOREACH(&s->services, e) {

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Placing a batch: one pass over the nodes builds a tree of preferences with a heap of nodes in each leaf. */
+/*
+ * Placing a batch. Who may take a task at all is a set that struct fit keeps; who has how many tasks is a set per
+ * number. So a choice is the intersection of a few sets, and looks closely only at nodes that turn out to be full, once
+ * a batch.
+ */
 #include "control/scheduler/nodes.h"
+
+/* Among no more nodes than this, a look at each beats the intersection with the sets by number of tasks. */
+#define FEW 64
 
 enum strategy { STRATEGY_SPREAD, STRATEGY_BINPACK, STRATEGY_RANDOM };
 
@@ -8,21 +15,18 @@ enum strategy { STRATEGY_SPREAD, STRATEGY_BINPACK, STRATEGY_RANDOM };
 struct key {
 	uint32_t failures, first, second, index;
 };
-/* A value of a spread preference, or the root. */
-struct branch {
-	const char *value;
-	uint64_t tasks; /* of this service */
-	struct VEC(struct branch *) children;
-	struct VEC(struct key) heap; /* leaves only */
-};
 struct sched_batch {
 	struct sched *s;
 	struct ask ask;
 	enum strategy strategy;
 	int64_t now;
-	size_t depth;       /* of the tree */
-	const char **words; /* the preference of each level */
-	struct branch root;
+	size_t n_words;               /* of a set of all nodes */
+	uint64_t *set;                /* scratch: the candidates of this choice */
+	uint64_t *tasks;              /* branch -> tasks of this service on ready nodes */
+	uint32_t *last;               /* branch -> the node chosen last, + 1: what binpack fills first */
+	struct bits out;              /* full ones, and those below */
+	struct bits bad;              /* too many failures: only when there is nothing else */
+	struct VEC(struct bits) have; /* number of tasks of this service -> nodes; [0]: nodes with any */
 };
 
 static bool better(const struct key *a, const struct key *b)
@@ -45,10 +49,12 @@ static uint32_t fullness(const struct snode *n)
 	return full >= 1 ? 1000000 : (uint32_t)(full * 1e6);
 }
 
-static struct key key_of(struct sched_batch *b, uint32_t index, uint32_t of_service)
+static struct key key_of(struct sched_batch *b, uint32_t index)
 {
+	uint32_t of_service = counts_get(&b->ask.service->on, index);
 	const struct snode *n = &b->s->nodes.data[index];
-	struct key k = { .failures = sched_penalty(b->ask.service, index, b->now), .index = index };
+	bool bad = bits_has(&b->bad, index);
+	struct key k = { .failures = bad ? sched_penalty(b->ask.service, index, b->now) : 0, .index = index };
 	switch (b->strategy) {
 	case STRATEGY_SPREAD:
 		k.first = of_service;
@@ -65,76 +71,43 @@ static struct key key_of(struct sched_batch *b, uint32_t index, uint32_t of_serv
 	return k;
 }
 
-/* ---- heap ---- */
+/* ---- who has how many ---- */
 
-static void sift_down(struct key *h, size_t n, size_t i)
+static void have_add(struct sched_batch *b, uint32_t index, uint32_t n)
 {
-	for (;;) {
-		size_t best = i, left = 2 * i + 1;
-		if (left < n && better(&h[left], &h[best]))
-			best = left;
-		if (left + 1 < n && better(&h[left + 1], &h[best]))
-			best = left + 1;
-		if (best == i)
-			return;
-		struct key t = h[i];
-		h[i] = h[best];
-		h[best] = t;
-		i = best;
+	struct bits none = { 0 };
+	while (b->have.len <= n)
+		vec_push(&b->have, none);
+	if (n > 1)
+		bits_clear(&b->have.data[n - 1], index);
+	bits_set(&b->have.data[0], index);
+	bits_set(&b->have.data[n], index);
+}
+
+static void count_up(struct sched_batch *b, uint32_t leaf, uint32_t n)
+{
+	for (uint32_t at = leaf; at; at = b->ask.fit->branches.data[at].parent)
+		b->tasks[at] += n;
+}
+
+/* Full nodes count for their branch but are no candidates. */
+static void count_service(struct sched_batch *b)
+{
+	const struct counts *on = &b->ask.service->on;
+	for (uint32_t i = 0; i < on->cap; i++) {
+		if (!on->slots[i].key || !on->slots[i].value)
+			continue;
+		uint32_t index = on->slots[i].key - 1, leaf = fit_leaf(b->ask.fit, index);
+		have_add(b, index, on->slots[i].value);
+		if (leaf != NO_BRANCH && bits_has(&b->s->ready, index))
+			count_up(b, leaf, on->slots[i].value);
 	}
-}
-
-static void drop_top(struct branch *leaf)
-{
-	leaf->heap.data[0] = leaf->heap.data[--leaf->heap.len];
-	sift_down(leaf->heap.data, leaf->heap.len, 0);
-}
-
-/* ---- tree ---- */
-
-static struct branch *child_of(struct branch *b, const char *value)
-{
-	for (size_t i = 0; i < b->children.len; i++)
-		if (!strcmp(b->children.data[i]->value, value))
-			return b->children.data[i];
-	struct branch *c = XNEW(struct branch);
-	c->value = value;
-	vec_push(&b->children, c);
-	return c;
-}
-
-static void branch_fini(struct branch *b)
-{
-	for (size_t i = 0; i < b->children.len; i++) {
-		branch_fini(b->children.data[i]);
-		free(b->children.data[i]);
-	}
-	vec_fini(&b->children);
-	vec_fini(&b->heap);
-}
-
-static void add_node(struct sched_batch *b, uint32_t index)
-{
-	const struct snode *n = &b->s->nodes.data[index];
-	uint32_t here = counts_get(&b->ask.service->on, index);
-	struct branch *at = &b->root;
-	at->tasks += here;
-	for (size_t level = 0; level < b->depth; level++) {
-		const char *value = node_attribute(n->node, b->words[level]);
-		at = child_of(at, value ? value : "");
-		at->tasks += here;
-	}
-	/* Full nodes count for their branch but are no candidates. */
-	if (ask_dynamic(&b->ask, n, here) == SCHED_OK)
-		vec_push(&at->heap, key_of(b, index, here));
-}
-
-static void heapify(struct branch *b)
-{
-	for (size_t i = b->heap.len / 2; i-- > 0;)
-		sift_down(b->heap.data, b->heap.len, i);
-	for (size_t i = 0; i < b->children.len; i++)
-		heapify(b->children.data[i]);
+	const struct sservice *v = b->ask.service;
+	for (size_t i = 0; i < v->failures.len; i++)
+		if (sched_fail_counts(&v->failures.data[i], b->now)) {
+			bits_set(&b->bad, v->failures.data[i].node);
+			bits_set(&b->out, v->failures.data[i].node);
+		}
 }
 
 /* ---- the batch ---- */
@@ -152,24 +125,16 @@ static enum strategy strategy_of(const struct md_task *like)
 struct sched_batch *sched_batch_new(struct sched *s, const struct md_task *like, int64_t now)
 {
 	struct sched_batch *b = XNEW(struct sched_batch);
-	const struct md_placement *p = like->spec.placement;
 	b->s = s;
 	b->now = now;
 	b->strategy = strategy_of(like);
 	ask_init(&b->ask, s, like);
-	size_t n = p ? p->preferences.n : 0;
-	b->words = xcalloc(n ? n : 1, sizeof(*b->words));
-	for (size_t i = 0; i < n; i++)
-		if (p->preferences.v[i].spread && p->preferences.v[i].spread->descriptor)
-			b->words[b->depth++] = p->preferences.v[i].spread->descriptor;
-	if (!b->depth) {
-		b->root.heap.cap = s->nodes.len + 1;
-		b->root.heap.data = xcalloc(b->root.heap.cap, sizeof(struct key));
-	}
-	for (uint32_t i = 0; i < s->nodes.len; i++)
-		if (ask_static(&b->ask, &s->nodes.data[i]) == SCHED_OK)
-			add_node(b, i);
-	heapify(&b->root);
+	b->n_words = s->nodes.len / 64 + 1;
+	b->set = xcalloc(b->n_words, sizeof(*b->set));
+	b->tasks = xcalloc(b->ask.fit->branches.len, sizeof(*b->tasks));
+	b->last = xcalloc(b->ask.fit->branches.len, sizeof(*b->last));
+	vec_push(&b->have, (struct bits){ 0 });
+	count_service(b);
 	return b;
 }
 
@@ -177,69 +142,178 @@ void sched_batch_free(struct sched_batch *b)
 {
 	if (!b)
 		return;
-	branch_fini(&b->root);
+	for (size_t i = 0; i < b->have.len; i++)
+		bits_fini(&b->have.data[i]);
+	vec_fini(&b->have);
+	bits_fini(&b->out);
+	bits_fini(&b->bad);
 	ask_fini(&b->ask);
-	free(b->words);
+	free(b->set);
+	free(b->tasks);
+	free(b->last);
 	free(b);
 }
 
-/* Descends into the branch with the fewest tasks that still has a node; counts on the way back. */
-static bool place_in(struct sched_batch *b, struct branch *at, size_t level, uint32_t *index)
+/* ---- one choice within a leaf ---- */
+
+/* May it take one more? One that may not is out for the rest of the batch: nothing gets free within it. */
+static bool takes(struct sched_batch *b, uint32_t index)
 {
-	if (level == b->depth) {
-		if (!at->heap.len)
-			return false;
-		*index = at->heap.data[0].index;
-		at->tasks++;
+	if (ask_dynamic(&b->ask, &b->s->nodes.data[index], counts_get(&b->ask.service->on, index)) == SCHED_OK)
 		return true;
+	bits_set(&b->out, index);
+	return false;
+}
+
+/* Candidates with so many tasks of the service into b->set; of any number with ANY. Returns how many. */
+#define ANY UINT32_MAX
+static uint32_t candidates(struct sched_batch *b, const struct bits *leaf, uint32_t have)
+{
+	uint32_t n = 0;
+	for (size_t w = 0; w < b->n_words; w++) {
+		uint64_t m = bits_word(leaf, w) & bits_word(&b->s->ready, w) & ~bits_word(&b->out, w);
+		if (!have)
+			m &= ~bits_word(&b->have.data[0], w);
+		else if (have != ANY)
+			m &= bits_word(&b->have.data[have], w);
+		b->set[w] = m;
+		n += (uint32_t)__builtin_popcountll(m);
 	}
-	CLEAN_FREE bool *tried = xcalloc(at->children.len + 1, sizeof(bool));
-	for (;;) {
-		struct branch *best = NULL;
-		size_t which = 0;
-		for (size_t i = 0; i < at->children.len; i++)
-			if (!tried[i] && (!best || at->children.data[i]->tasks < best->tasks)) {
-				best = at->children.data[i];
-				which = i;
-			}
-		if (!best)
-			return false;
-		if (place_in(b, best, level + 1, index)) {
-			at->tasks++;
+	return n;
+}
+
+/* A look at each of the set. */
+static bool best_of(struct sched_batch *b, uint32_t *index)
+{
+	struct key best = { 0 };
+	bool any = false;
+	for (size_t w = 0; w < b->n_words; w++)
+		BITS_EACH(b->set[w], (uint32_t)w * 64, i)
+		{
+			if (!takes(b, i))
+				continue;
+			struct key k = key_of(b, i);
+			if (!any || better(&k, &best))
+				best = k;
+			any = true;
+		}
+	*index = best.index;
+	return any;
+}
+
+static bool fewest_tasks(struct sched_batch *b, uint32_t *index)
+{
+	for (size_t t = 0; t < b->s->by_tasks.len; t++) {
+		const struct bits *these = &b->s->by_tasks.data[t];
+		for (size_t w = 0; these->count && w < b->n_words; w++)
+			BITS_EACH(b->set[w] & bits_word(these, w), (uint32_t)w * 64, i)
+		if (takes(b, i)) {
+			*index = i;
 			return true;
 		}
-		tried[which] = true;
+	}
+	return false;
+}
+
+static bool spread(struct sched_batch *b, const struct bits *leaf, uint32_t *index)
+{
+	for (uint32_t have = 0; have < b->have.len; have++) {
+		if (have && !b->have.data[have].count)
+			continue;
+		uint32_t n = candidates(b, leaf, have);
+		if (n && (n <= FEW ? best_of(b, index) : fewest_tasks(b, index)))
+			return true;
+	}
+	return false;
+}
+
+static uint32_t nth(const struct sched_batch *b, uint32_t n)
+{
+	for (size_t w = 0; w < b->n_words; w++) {
+		uint32_t here = (uint32_t)__builtin_popcountll(b->set[w]);
+		if (n >= here) {
+			n -= here;
+			continue;
+		}
+		BITS_EACH(b->set[w], (uint32_t)w * 64, i)
+		if (n-- == 0)
+			return i;
+	}
+	return 0;
+}
+
+static bool at_random(struct sched_batch *b, const struct bits *leaf, uint32_t *index)
+{
+	for (;;) {
+		uint32_t n = candidates(b, leaf, ANY);
+		if (!n)
+			return false;
+		*index = nth(b, (uint32_t)mesh_rng_below(b->s->rng, n));
+		if (takes(b, *index))
+			return true;
 	}
 }
 
-/* The leaf a node belongs to, to move its heap's top after the node's numbers changed. */
-static struct branch *leaf_of(struct sched_batch *b, uint32_t index)
+/* The fullest stays the fullest while it is filled. */
+static bool binpack(struct sched_batch *b, uint32_t leaf, uint32_t *index)
 {
-	struct branch *at = &b->root;
-	for (size_t level = 0; level < b->depth; level++) {
-		const char *value = node_attribute(b->s->nodes.data[index].node, b->words[level]);
-		at = child_of(at, value ? value : "");
+	if (b->last[leaf] && !bits_has(&b->out, b->last[leaf] - 1) && takes(b, b->last[leaf] - 1)) {
+		*index = b->last[leaf] - 1;
+		return true;
 	}
-	return at;
+	return candidates(b, &b->ask.fit->branches.data[leaf].nodes, ANY) && best_of(b, index);
+}
+
+static bool bad_ones(struct sched_batch *b, const struct bits *leaf, uint32_t *index)
+{
+	for (size_t w = 0; b->bad.count && w < b->n_words; w++)
+		b->set[w] = bits_word(leaf, w) & bits_word(&b->s->ready, w) & bits_word(&b->bad, w);
+	return b->bad.count && best_of(b, index);
+}
+
+static bool choose(struct sched_batch *b, uint32_t leaf, uint32_t *index)
+{
+	const struct bits *nodes = &b->ask.fit->branches.data[leaf].nodes;
+	bool ok = b->strategy == STRATEGY_BINPACK  ? binpack(b, leaf, index)
+	          : b->strategy == STRATEGY_RANDOM ? at_random(b, nodes, index)
+	                                           : spread(b, nodes, index);
+	return ok || bad_ones(b, nodes, index);
+}
+
+/* Descends into the branch with the fewest tasks that still has a node. */
+static bool place_in(struct sched_batch *b, uint32_t at, size_t level, uint32_t *index)
+{
+	const struct branch *here = &b->ask.fit->branches.data[at];
+	if (level == b->ask.fit->depth)
+		return choose(b, at, index);
+	CLEAN_FREE bool *tried = xcalloc(here->children.len + 1, sizeof(bool));
+	for (;;) {
+		size_t which = SIZE_MAX;
+		for (size_t i = 0; i < here->children.len; i++)
+			if (!tried[i] && (which == SIZE_MAX ||
+			                  b->tasks[here->children.data[i]] < b->tasks[here->children.data[which]]))
+				which = i;
+		if (which == SIZE_MAX)
+			return false;
+		if (place_in(b, here->children.data[which], level + 1, index))
+			return true;
+		tried[which] = true;
+	}
 }
 
 bool sched_place(struct sched_batch *b, struct md_task *t)
 {
 	uint32_t index;
-	if (!place_in(b, &b->root, 0, &index))
+	if (!place_in(b, 0, 0, &index))
 		return false;
 	struct snode *n = &b->s->nodes.data[index];
+	uint32_t leaf = fit_leaf(b->ask.fit, index);
 	ask_take_generic(&b->ask, n, t);
 	mesh_id_set(t->node.s, n->node->meta.id);
 	sched_task_count(b->s, t);
-	struct branch *leaf = leaf_of(b, index);
-	uint32_t here = counts_get(&b->ask.service->on, index);
-	if (ask_dynamic(&b->ask, n, here) != SCHED_OK) {
-		drop_top(leaf);
-		return true;
-	}
-	leaf->heap.data[0] = key_of(b, index, here);
-	sift_down(leaf->heap.data, leaf->heap.len, 0);
+	have_add(b, index, counts_get(&b->ask.service->on, index));
+	count_up(b, leaf, 1);
+	b->last[leaf] = index + 1;
 	return true;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role:   where tasks go. Keeps per node what its tasks take, told of every change of a node or a task, so that
- *         a placement costs no walk over tasks: one pass over the nodes for a batch of tasks of the same spec,
- *         then a heap step for each of them.
+ * Role:   where tasks go. Keeps per node what its tasks take, and sets of nodes (those a placement leaves, those that
+ *         have so many tasks), told of every change of a node or a task: a placement walks over no tasks, and over
+ *         nodes sixty-four at a time; closely it looks only at those that are full, once a batch.
  * Idempotent: sched_task_put says what a task takes NOW; telling the same twice changes nothing. So the same
  *         call serves events of the store and decisions that are not committed yet.
  * Rules:  filters (ready, resources, constraints, platform, host ports, replicas per node), then placement
@@ -10,7 +10,8 @@
  *         mesh.strategy: spread (default: fewest tasks of this service, then fewest tasks), binpack (the
  *         fullest node that still fits), random. Nodes where five tasks of the service failed within five
  *         minutes come last.
- * Pure:   time and randomness are parameters. Deterministic: ties go to the node that is known longer.
+ * Pure:   time and randomness are parameters. Deterministic: ties go to the branch whose value sorts
+ *         first, then to the node that is known longer.
  */
 #ifndef CONTROL_SCHEDULER_SCHEDULER_H
 #define CONTROL_SCHEDULER_SCHEDULER_H

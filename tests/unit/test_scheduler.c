@@ -80,10 +80,17 @@ static void spread_by(struct md_task *t, const char *word)
 
 /* ---- the naive twin ---- */
 
+#define SERVICES 10
+#define MAX_NODES 165
 struct twin {
 	struct md_node **nodes;
 	size_t n_nodes;
 	struct VEC(struct md_task *) tasks;
+	struct {
+		uint32_t count;
+		int64_t since;
+	} failed[SERVICES][MAX_NODES];
+	int64_t now;
 };
 
 static uint32_t count_on(const struct twin *w, size_t node, const char *service)
@@ -153,28 +160,48 @@ static uint32_t zone_load(const struct twin *w, const char *zone, const struct m
 	return n;
 }
 
-/* The branch first met wins a tie, as the nodes are listed. */
-static size_t zone_rank(const struct twin *w, const char *zone, const struct md_task *t)
+static uint32_t failures_on(const struct twin *w, size_t node, const struct md_task *t)
 {
-	for (size_t i = 0; i < w->n_nodes; i++)
-		if (eligible(w, i, t) && !strcmp(zone_of(w->nodes[i]), zone))
-			return i;
-	return SIZE_MAX;
+	size_t service = (size_t)(t->service.s[1] - '0');
+	bool recent = w->now - w->failed[service][node].since <= 5 * 60 * NS_PER_SEC;
+	return recent && w->failed[service][node].count >= 5 ? w->failed[service][node].count : 0;
+}
+
+static void twin_failed(struct twin *w, size_t service, size_t node)
+{
+	if (!w->failed[service][node].count || w->now - w->failed[service][node].since > 5 * 60 * NS_PER_SEC) {
+		w->failed[service][node].count = 0;
+		w->failed[service][node].since = w->now;
+	}
+	w->failed[service][node].count++;
+}
+
+static void twin_key(const struct twin *w, size_t i, const struct md_task *t, uint64_t key[5])
+{
+	bool zones = t->spec.placement->preferences.n;
+	const char *zone = zone_of(w->nodes[i]);
+	double memory = (double)w->nodes[i]->description.resources.memory_bytes;
+	key[0] = zones ? zone_load(w, zone, t) : 0;
+	key[1] = zones ? (uint64_t)*zone : 0;
+	key[2] = failures_on(w, i, t);
+	key[3] = count_on(w, i, t->service.s);
+	key[4] = count_on(w, i, NULL);
+	if (smap_get(&t->service_labels, "mesh.strategy")) {
+		key[3] = 1000000 - (uint64_t)((double)memory_on(w, i) / memory * 1e6);
+		key[4] = UINT32_MAX - key[4];
+	}
 }
 
 static const char *twin_place(const struct twin *w, const struct md_task *t)
 {
 	size_t best = SIZE_MAX;
-	uint64_t best_key[4] = { 0 };
-	bool zones = t->spec.placement->preferences.n;
+	uint64_t best_key[5] = { 0 }, key[5];
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		if (!eligible(w, i, t) || !fits(w, i, t))
 			continue;
-		const char *zone = zone_of(w->nodes[i]);
-		uint64_t key[4] = { zones ? zone_load(w, zone, t) : 0, zones ? zone_rank(w, zone, t) : 0,
-			            count_on(w, i, t->service.s), count_on(w, i, NULL) };
+		twin_key(w, i, t, key);
 		bool less = best == SIZE_MAX;
-		for (int k = 0; k < 4 && !less; k++) {
+		for (int k = 0; k < 5 && !less; k++) {
 			if (key[k] > best_key[k])
 				break;
 			less = key[k] < best_key[k];
@@ -187,7 +214,7 @@ static const char *twin_place(const struct twin *w, const struct md_task *t)
 	return best == SIZE_MAX ? "" : w->nodes[best]->meta.id;
 }
 
-static void random_task(struct mesh_rng *r, struct md_task *t, unsigned service)
+static void random_task(struct md_task *t, unsigned service)
 {
 	/* A service's tasks are alike: its number says how. */
 	if (service % 2)
@@ -203,13 +230,18 @@ static void random_task(struct mesh_rng *r, struct md_task *t, unsigned service)
 		p->mode = MD_PUBLISH_HOST;
 		p->published = p->target = 80;
 	}
-	(void)r;
+	if (service >= 8)
+		smap_set(&t->service_labels, "mesh.strategy", "binpack");
 }
+
+static const char *const zones[] = { "a", "b", "c", NULL };
 
 static void change_node(struct sched *s, struct mesh_rng *r, struct md_node *n)
 {
 	n->status.state = mesh_rng_below(r, 4) ? MD_NODE_READY : MD_NODE_DOWN;
 	n->spec.availability = mesh_rng_below(r, 5) ? MD_AVAIL_ACTIVE : MD_AVAIL_DRAIN;
+	if (!mesh_rng_below(r, 4))
+		smap_set(&n->spec.labels, "zone", zones[mesh_rng_below(r, 3)]);
 	sched_node_put(s, n);
 }
 
@@ -218,20 +250,26 @@ static void against_the_twin(uint64_t seed)
 	struct mesh_rng r;
 	struct twin w = { 0 };
 	char name[32];
-	static const char *const zones[] = { "a", "b", "c", NULL };
 	mesh_rng_seed(&r, seed);
 	struct sched *s = sched_new(&r);
-	w.n_nodes = 2 + mesh_rng_below(&r, 12);
+	w.n_nodes = seed % 5 ? 2 + mesh_rng_below(&r, 12) : 65 + mesh_rng_below(&r, 100);
 	w.nodes = xcalloc(w.n_nodes, sizeof(*w.nodes));
 	for (size_t i = 0; i < w.n_nodes; i++) {
-		snprintf(name, sizeof(name), "n%02zu", i);
+		snprintf(name, sizeof(name), "n%03zu", i);
 		w.nodes[i] =
 			new_node(name, 4, (1 + (int64_t)mesh_rng_below(&r, 8)) * GIB, zones[mesh_rng_below(&r, 4)]);
 		sched_node_put(s, w.nodes[i]);
 	}
 	for (int step = 0; step < 250; step++) {
-		unsigned what = (unsigned)mesh_rng_below(&r, 10);
-		if (what == 0) {
+		unsigned what = (unsigned)mesh_rng_below(&r, 11);
+		w.now = step * 4 * NS_PER_SEC;
+		if (what == 10) {
+			size_t node = mesh_rng_below(&r, w.n_nodes < 6 ? w.n_nodes : 6);
+			unsigned service = (unsigned)mesh_rng_below(&r, SERVICES);
+			snprintf(name, sizeof(name), "s%u", service);
+			for (int i = 0; i < 3; i++, twin_failed(&w, service, node))
+				sched_failed(s, name, w.nodes[node]->meta.id, w.now);
+		} else if (what == 0) {
 			change_node(s, &r, w.nodes[mesh_rng_below(&r, w.n_nodes)]);
 		} else if (what <= 3 && w.tasks.len) {
 			struct md_task *t = w.tasks.data[mesh_rng_below(&r, w.tasks.len)];
@@ -242,21 +280,21 @@ static void against_the_twin(uint64_t seed)
 			sched_task_put(s, t);
 			sched_task_put(s, t); /* telling twice changes nothing */
 		} else {
-			unsigned service = (unsigned)mesh_rng_below(&r, 8);
+			unsigned service = (unsigned)mesh_rng_below(&r, SERVICES);
 			char id[32];
 			snprintf(id, sizeof(id), "t%d", step);
 			snprintf(name, sizeof(name), "s%u", service);
 			struct md_task *t = new_task(id, name);
-			random_task(&r, t, service);
+			random_task(t, service);
 			const char *want = twin_place(&w, t);
-			assert_string_equal(place(s, t, 0), want);
+			assert_string_equal(place(s, t, w.now), want);
 			if (*want)
 				vec_push(&w.tasks, t);
 			else
 				free_task(t);
 		}
 		for (size_t i = 0; i < w.n_nodes && step % 25 == 0; i++)
-			for (unsigned k = 0; k < 8; k++) {
+			for (unsigned k = 0; k < SERVICES; k++) {
 				snprintf(name, sizeof(name), "s%u", k);
 				assert_int_equal(sched_count(s, name, w.nodes[i]->meta.id), count_on(&w, i, name));
 			}
