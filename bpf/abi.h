@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 4
+#define ABI_LAYOUT 5
 
 struct abi_addr {
 	__be32 w[4];
@@ -47,7 +47,8 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(NO_ROUTE, "no_route", "no route back to the client")                                                         \
 	X(NAT, "nat", "rewriting the packet failed")                                                                   \
 	X(TUNNEL, "tunnel", "no tunnel key")                                                                           \
-	X(ICMP, "icmp", "ICMP error about a flow its task does not have")
+	X(ICMP, "icmp", "ICMP error about a flow its task does not have")                                              \
+	X(SOURCE, "source", "a published port that this client's address may not dial")
 
 enum abi_drop {
 #define X(name, id, text) DROP_##name,
@@ -141,8 +142,8 @@ struct abi_backend {
 	__u32 weight;
 	__u8 mac[6];
 	__u8 state;
-	__u8 pad;
-	__u32 pad2;
+	__u8 spare; /* takes nothing new from here, whatever its state */
+	__u32 pad;
 };
 _Static_assert(sizeof(struct abi_backend) == 64, "backend");
 
@@ -150,15 +151,21 @@ _Static_assert(sizeof(struct abi_backend) == 64, "backend");
  * "services": mmapable ARRAY, slot 0 unused. cur and prev name Maglev tables in "slots":
  * first chunk << 8 | log2(slots), written as one word; 0 = none.
  */
-enum abi_service_flags { SERVICE_DIRECT = 1, SERVICE_AFFINITY = 2, SERVICE_LOCAL = 4 };
+enum abi_service_flags {
+	SERVICE_DIRECT = 1,
+	SERVICE_AFFINITY = 2,
+	SERVICE_SOURCES = 4, /* "ranges" says who may dial its ports */
+	SERVICE_DIALLED = 8, /* and at which addresses */
+};
 struct abi_service {
 	__u64 key; /* chosen by userspace, 0 = free */
 	__u64 cur, prev;
 	__u64 changed_ns; /* CLOCK_MONOTONIC, when cur replaced prev */
 	__u32 flags;
 	__u32 vni;
-	__u32 n; /* serving backends */
-	__u32 pad[5];
+	__u32 n; /* backends in the table */
+	__u32 affinity_s;
+	__u32 pad[4];
 };
 _Static_assert(sizeof(struct abi_service) == 64, "service");
 
@@ -240,6 +247,27 @@ struct abi_choice_key {
 };
 struct abi_choice {
 	__u32 backend, uid;
+};
+
+/* "ranges": LPM_TRIE -> u32, which addresses a service's published ports take. */
+enum abi_range_kind { RANGE_SOURCE, RANGE_DIALLED };
+struct abi_range_key {
+	__u32 prefix;  /* of 192 */
+	__u32 service; /* index in "services" */
+	__u32 kind;
+	struct abi_addr net;
+};
+_Static_assert(sizeof(struct abi_range_key) == 28, "range key");
+
+/* "affinity": LRU_HASH, the task a client's new flows go to. */
+#define AFFINITY_NETNS (1ULL << 63) /* the client is a task: a network namespace's cookie, else an IPv4 address */
+struct abi_affinity_key {
+	__u64 service; /* abi_service.key */
+	__u64 client;
+};
+struct abi_affinity {
+	__u32 backend, uid;
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, its last new flow or datagram */
 };
 
 /* "socks": LRU_HASH, socket cookie and address -> the other address of the translation. */

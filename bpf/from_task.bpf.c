@@ -141,6 +141,14 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 		if (b && b->ip.w[3] != p->saddr)
 			break;
 	}
+	if (i && (s->flags & SERVICE_AFFINITY)) {
+		__u32 own = affine(s, p->saddr, i);
+		struct abi_backend *mine = backend_of(own);
+		if (mine && mine->ip.w[3] != p->saddr) {
+			i = own;
+			b = mine;
+		}
+	}
 	if (!b || b->ip.w[3] == p->saddr)
 		return 0;
 	v.dst = b->ip.w[3];

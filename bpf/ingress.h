@@ -310,6 +310,23 @@ static __always_inline bool is_host_socket(struct __sk_buff *skb, const struct p
 	return ours;
 }
 
+static __noinline bool in_range(__u32 service, enum abi_range_kind kind, __be32 addr)
+{
+	struct abi_range_key k = { .prefix = 192, .service = service, .kind = kind, .net = addr4(addr) };
+
+	return bpf_map_lookup_elem(&ranges, &k) != 0;
+}
+
+/* Whether a service's ranges let a packet in: TC_ACT_OK, or what becomes of it. The machine itself may always dial. */
+static __always_inline int admit(const struct abi_service *s, __u32 service, const struct packet *p)
+{
+	if ((s->flags & SERVICE_DIALLED) && !in_range(service, RANGE_DIALLED, p->daddr))
+		return TC_ACT_UNSPEC;
+	if ((s->flags & SERVICE_SOURCES) && !is_loopback(p->saddr) && !in_range(service, RANGE_SOURCE, p->saddr))
+		return drop(DROP_SOURCE);
+	return TC_ACT_OK;
+}
+
 /*
  * A packet to one of the host's addresses whose port is published. TC_ACT_UNSPEC: not ours after all.
  */
@@ -331,6 +348,11 @@ static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, stru
 		t.serving = 1;
 	} else {
 		s = service_of(port->service);
+		if (s && (s->flags & (SERVICE_SOURCES | SERVICE_DIALLED))) {
+			int rc = admit(s, port->service, p);
+			if (rc != TC_ACT_OK)
+				return rc;
+		}
 		if (!s || !target_of_backend(&t, choose(s, p)))
 			return drop(DROP_NO_BACKEND);
 	}

@@ -127,6 +127,45 @@ static __noinline __u32 choose_changing(struct abi_service *s, const struct pack
 	return prev;
 }
 
+/*
+ * The task this client's new flows go to, for as long as the service says; who has none, or one that takes nothing new,
+ * gets cur.
+ */
+static __noinline __u32 affine(struct abi_service *s, __u64 client, __u32 cur)
+{
+	struct abi_affinity_key k = { .service = s->key, .client = client };
+	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, &k);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct abi_backend *b = a ? backend_of(a->backend) : 0;
+
+	if (b && b->uid == a->uid && b->state == BACKEND_SERVING && !b->spare &&
+	    now - a->seen_ns < s->affinity_s * 1000000000ULL) {
+		if (now - a->seen_ns > 100000000)
+			a->seen_ns = now;
+		return a->backend;
+	}
+	b = backend_of(cur);
+	if (!b)
+		return 0;
+	struct abi_affinity v = { .backend = cur, .uid = b->uid, .seen_ns = now };
+	bpf_map_update_elem(&affinity, &k, &v, BPF_ANY);
+	return cur;
+}
+
+/* A flow that follows its client elsewhere than the table says is remembered. */
+static __noinline __u32 choose_affine(struct abi_service *s, const struct packet *p, __u32 cur)
+{
+	struct abi_choice_key k = choice_key(p);
+	__u32 i;
+
+	if (!is_new(p))
+		return recall(&k);
+	i = affine(s, p->saddr, cur);
+	if (p->proto == IPPROTO_TCP && (i != cur || s->prev))
+		remember(&k, i);
+	return i;
+}
+
 /* Index of the backend for a packet at its ingress, 0 = none. */
 static __always_inline __u32 choose(struct abi_service *s, const struct packet *p)
 {
@@ -134,6 +173,11 @@ static __always_inline __u32 choose(struct abi_service *s, const struct packet *
 	__u64 old = *(volatile __u64 *)&s->prev;
 	__u32 cur = slot_of(*(volatile __u64 *)&s->cur, hash);
 
+	if (s->flags & SERVICE_AFFINITY) {
+		__u32 known = choose_affine(s, p, cur);
+		if (known)
+			return known;
+	}
 	if (!old)
 		return cur;
 	__u32 prev = slot_of(old, hash);

@@ -76,9 +76,17 @@ struct {
 	__type(key, struct abi_subnet_key);
 	__type(value, __u32);
 } subnets SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct abi_range_key);
+	__type(value, __u32);
+} ranges SEC(".maps");
 LRU_MAP(flows, struct abi_flow_key, struct abi_flow, 65536);
 LRU_MAP(vip_flows, struct abi_flow_key, struct abi_flow, 16384);
 LRU_MAP(choices, struct abi_choice_key, struct abi_choice, 65536);
+LRU_MAP(affinity, struct abi_affinity_key, struct abi_affinity, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);
 PERCPU_COUNTERS(events, __u64, EVENT_MAX);

@@ -14,9 +14,11 @@
 	X(UPLINK, NOT_LOCAL)                                                                                           \
 	X(UPLINK, FLOW_FULL)                                                                                           \
 	X(UPLINK, ICMP)                                                                                                \
+	X(UPLINK, SOURCE)                                                                                              \
 	X(LO, NO_BACKEND)                                                                                              \
 	X(LO, NOT_LOCAL)                                                                                               \
 	X(LO, FLOW_FULL)                                                                                               \
+	X(LO, SOURCE)                                                                                                  \
 	X(VXLAN, MALFORMED)                                                                                            \
 	X(VXLAN, IPV6)                                                                                                 \
 	X(VXLAN, ETHERTYPE)                                                                                            \
@@ -46,6 +48,7 @@
 	X(TASK, NOT_LOCAL)                                                                                             \
 	X(TASK, NO_IFACE)                                                                                              \
 	X(TASK, FLOW_FULL)                                                                                             \
-	X(TASK, NO_ROUTE)
+	X(TASK, NO_ROUTE)                                                                                              \
+	X(TASK, SOURCE)
 
 #endif

@@ -33,13 +33,13 @@ static __always_inline struct abi_sock_key key_of(struct bpf_sock_addr *ctx, enu
 
 static __always_inline __u32 pick(struct bpf_sock_addr *ctx, struct abi_service *s)
 {
-	__u32 h = bpf_get_prandom_u32();
+	__u64 ns;
 
-	if (s->flags & SERVICE_AFFINITY) {
-		__u64 ns = bpf_get_netns_cookie(ctx);
-		h = (__u32)((ns * 0x9e3779b97f4a7c15ULL) >> 32);
-	}
-	return slot_of(*(volatile __u64 *)&s->cur, h);
+	if (!(s->flags & SERVICE_AFFINITY))
+		return slot_of(*(volatile __u64 *)&s->cur, bpf_get_prandom_u32());
+	ns = bpf_get_netns_cookie(ctx);
+	return affine(s, ns | AFFINITY_NETNS,
+	              slot_of(*(volatile __u64 *)&s->cur, (__u32)((ns * 0x9e3779b97f4a7c15ULL) >> 32)));
 }
 
 static __always_inline void count_conn(__u32 backend)

@@ -345,6 +345,9 @@ static int pretty(struct cli *c, json_t *s, struct mesh_err *err)
 		printf(" PublishedPort = %lld\n  Protocol = %s\n  TargetPort = %lld\n  PublishMode = %s%s\n",
 	               (long long)ji(v, "PublishedPort"), js(v, "Protocol"), (long long)ji(v, "TargetPort"),
 	               js(v, "PublishMode"), i + 1 == json_array_size(jo(s, "Endpoint.Ports")) ? " " : "");
+	if (json_object_get(jo(s, "Spec.Labels"), "mesh.split"))
+		printf("Split:\n");
+	service_split_print(c, s);
 	print_health(jo(s, "Spec.TaskTemplate.ContainerSpec.Healthcheck"));
 	printf("\n");
 	return 0;
@@ -900,17 +903,11 @@ static const struct command sub_rollback = {
 	.example = "  meshctl service rollback web",
 };
 
-static const struct command *const subs[] = { &service_create_command,
-	                                      &sub_inspect,
-	                                      &sub_logs,
-	                                      &sub_ls,
-	                                      &sub_ps,
-	                                      &sub_rebalance,
-	                                      &sub_rm,
-	                                      &sub_rollback,
-	                                      &sub_scale,
-	                                      &service_update_command,
-	                                      NULL };
+static const struct command *const subs[] = {
+	&service_create_command, &sub_inspect, &sub_logs,     &sub_ls,    &sub_ps,
+	&sub_rebalance,          &sub_rm,      &sub_rollback, &sub_scale, &service_split_command,
+	&service_update_command, NULL
+};
 const struct command cmd_service = {
 	.name = "service",
 	.summary = "Manage services",

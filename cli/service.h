@@ -10,7 +10,10 @@
 
 #include "cli/command.h"
 
-extern const struct command service_create_command, service_update_command;
+extern const struct command service_create_command, service_split_command, service_update_command;
+
+/* The parts of a service's split, one a line; nothing when it has none. */
+void service_split_print(struct cli *c, const json_t *service);
 
 /* Flags of "service create" -> ServiceSpec with names where ids belong. Pure. */
 int service_spec_create(struct cli *c, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;

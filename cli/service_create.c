@@ -321,10 +321,25 @@ static int run_update(struct cli *c, struct mesh_err *err)
 	return progress_service(c, c->args[0], flag_bool(c, "quiet"), err);
 }
 
+#define LABEL_HELP                                                                                                     \
+	"Labels (--label, in stack files deploy.labels) say what the flags have no word for:\n"                        \
+	"  mesh.publish.return=tunnel|direct          answers go back through the node that was dialled, or "          \
+	"straight\n"                                                                                                   \
+	"                                             from the task's node (the network must let that pass)\n"         \
+	"  mesh.publish.local=off|prefer|require      a published port is served by tasks of the node that was "       \
+	"dialled\n"                                                                                                    \
+	"  mesh.publish.sources=CIDR[,CIDR...]        who may dial the published ports; others are dropped\n"          \
+	"  mesh.publish.addresses=CIDR[,CIDR...]      at which of the nodes' addresses they are published\n"           \
+	"  mesh.affinity=none|client                  a client's new connections go to the task it had before,\n"      \
+	"  mesh.affinity.timeout=3h                   for so long after the last one\n"                                \
+	"  mesh.split=SERVICE=WEIGHT[,...]            see meshctl service split\n"                                     \
+	"  mesh.strategy=spread|binpack|random        how nodes are chosen for tasks"
+
 const struct command service_create_command = {
 	.name = "create",
 	.usage = "IMAGE [COMMAND] [ARG...]",
 	.summary = "Create a new service",
+	.more = LABEL_HELP,
 	FLAGS(create_flags),
 	.run = run_create,
 	.min = 1,
@@ -340,6 +355,7 @@ const struct command service_update_command = {
 	.name = "update",
 	.usage = "SERVICE",
 	.summary = "Update a service",
+	.more = LABEL_HELP,
 	FLAGS(update_flags),
 	.run = run_update,
 	.min = 1,

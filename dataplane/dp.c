@@ -22,7 +22,9 @@
 #define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
 #define DETACH_BATCH 64
-#define NFT_LIMITS "connections it passes on to other nodes may break when tasks come or go"
+#define NFT_LIMITS                                                                                                     \
+	"connections it passes on to other nodes may break when tasks come or go; client affinity has no memory and "  \
+	"no timeout, it follows the address"
 
 /* ---- reports ------------------------------------------------------------------------------------- */
 

@@ -14,17 +14,6 @@
 
 /* ---- the driver's tables ------------------------------------------------------------------------- */
 
-static struct item *item_dup(const struct item *i)
-{
-	struct item *out = xmemdup(i, sizeof(*i));
-	out->backends.data = NULL;
-	out->backends.len = out->backends.cap = 0;
-	for (size_t b = 0; b < i->backends.len; b++)
-		vec_push(&out->backends, i->backends.data[b]);
-	out->svc.backends = out->backends.data;
-	return out;
-}
-
 /* Sets or removals, as del says. Returns the first failure; what failed is tried again by the next pass. */
 static int apply_ops(struct dp *d, const struct plan_ops *ops, bool del, struct str_list *problems)
 {

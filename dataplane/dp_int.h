@@ -91,7 +91,7 @@ struct dp {
 	struct ebpf_network local;
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;
-	char driver[160];
+	char driver[320];
 
 	pthread_t thread;
 	pthread_mutex_t lock;

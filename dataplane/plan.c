@@ -19,7 +19,24 @@ void item_free(struct item *i)
 	if (!i)
 		return;
 	vec_fini(&i->backends);
+	vec_fini(&i->ranges);
 	free(i);
+}
+
+struct item *item_dup(const struct item *i)
+{
+	struct item *out = xmemdup(i, sizeof(*i));
+	out->backends.data = NULL;
+	out->backends.len = out->backends.cap = 0;
+	for (size_t b = 0; b < i->backends.len; b++)
+		vec_push(&out->backends, i->backends.data[b]);
+	out->svc.backends = out->backends.data;
+	out->ranges.data = NULL;
+	out->ranges.len = out->ranges.cap = 0;
+	for (size_t r = 0; r < i->ranges.len; r++)
+		vec_push(&out->ranges, i->ranges.data[r]);
+	out->svc.ranges = out->ranges.data;
+	return out;
 }
 
 static bool ip_eq(const struct dp_ip *a, const struct dp_ip *b)
@@ -30,14 +47,23 @@ static bool ip_eq(const struct dp_ip *a, const struct dp_ip *b)
 static bool backend_equal(const struct ebpf_backend *a, const struct ebpf_backend *b)
 {
 	return ip_eq(&a->ip, &b->ip) && ip_eq(&a->node, &b->node) && a->local == b->local && a->weight == b->weight &&
-	       a->state == b->state;
+	       a->state == b->state && a->spare == b->spare;
+}
+
+static bool range_equal(const struct ebpf_range *a, const struct ebpf_range *b)
+{
+	return ip_eq(&a->net, &b->net) && a->prefix == b->prefix && a->dialled == b->dialled;
 }
 
 static bool service_equal(const struct item *a, const struct item *b)
 {
 	if (a->svc.vni != b->svc.vni || a->svc.direct_return != b->svc.direct_return ||
-	    a->svc.affinity != b->svc.affinity || a->backends.len != b->backends.len)
+	    a->svc.affinity_s != b->svc.affinity_s || a->backends.len != b->backends.len ||
+	    a->ranges.len != b->ranges.len)
 		return false;
+	for (size_t i = 0; i < a->ranges.len; i++)
+		if (!range_equal(&a->ranges.data[i], &b->ranges.data[i]))
+			return false;
 	for (size_t i = 0; i < a->backends.len; i++)
 		if (!backend_equal(&a->backends.data[i], &b->backends.data[i]))
 			return false;
@@ -181,8 +207,7 @@ uint64_t plan_service_key(const service_id *s, const network_id *n)
 	return h ? h : 1;
 }
 
-static void problem(struct str_list *l, const char *fmt, ...) MESH_PRINTF(2, 3);
-static void problem(struct str_list *l, const char *fmt, ...)
+void plan_problem(struct str_list *l, const char *fmt, ...)
 {
 	char text[200];
 	va_list ap;
@@ -220,7 +245,7 @@ static void want_networks(const struct plan_in *in, struct plan_table *out, stru
 		it->network = (struct ebpf_network){ .vni = n->vni, .internal = n->internal, .ingress = n->ingress };
 		if (dp_ip_parse(n->subnet, &it->network.subnet, &it->network.prefix) != 0 ||
 		    dp_ip_parse(n->gateway, &it->network.gateway, NULL) != 0 || !n->vni) {
-			problem(problems, "network '%s': bad subnet or gateway", n->name ? n->name : n->id.s);
+			plan_problem(problems, "network '%s': bad subnet or gateway", n->name ? n->name : n->id.s);
 			item_free(it);
 			continue;
 		}
@@ -228,13 +253,7 @@ static void want_networks(const struct plan_in *in, struct plan_table *out, stru
 	}
 }
 
-/* Where an endpoint is. False when it has no place a packet could go to. */
-struct place {
-	const struct dp_network *net;
-	struct dp_ip ip, node;
-	bool local;
-};
-static bool place_of(const struct plan_in *in, const struct dp_endpoint *e, struct place *out)
+bool plan_place_of(const struct plan_in *in, const struct dp_endpoint *e, struct plan_place *out)
 {
 	const struct dp_node *node = map_get(&in->desired->nodes, e->node.s);
 	out->net = map_get(&in->desired->networks, e->network.s);
@@ -257,61 +276,14 @@ static void want_endpoints(const struct plan_in *in, struct plan_table *out)
 		plan_table_add(out, it);
 	}
 	MAP_FOREACH(&in->desired->endpoints, e) {
-		struct place p;
-		if (!place_of(in, e->value, &p))
+		struct plan_place p;
+		if (!plan_place_of(in, e->value, &p))
 			continue;
 		struct item *it = item_new(ITEM_ENDPOINT);
 		it->endpoint =
 			(struct ebpf_endpoint){ .vni = p.net->vni, .ip = p.ip, .node = p.node, .local = p.local };
 		plan_table_add(out, it);
 	}
-}
-
-static int backend_cmp(const void *a, const void *b)
-{
-	return memcmp(&((const struct ebpf_backend *)a)->ip, &((const struct ebpf_backend *)b)->ip,
-	              sizeof(struct dp_ip));
-}
-
-static void want_services(const struct plan_in *in, struct plan_table *out)
-{
-	struct map by_key = { 0 }; /* "service/network" -> item */
-	MAP_FOREACH(&in->desired->services, e) {
-		const struct dp_service *s = e->value;
-		const struct dp_network *net = map_get(&in->desired->networks, s->network.s);
-		if (!net || !net->vni)
-			continue;
-		struct item *it = item_new(ITEM_SERVICE);
-		it->svc = (struct ebpf_service){ .key = plan_service_key(&s->id, &s->network),
-			                         .vni = net->vni,
-			                         .direct_return = s->direct_return,
-			                         .affinity = s->affinity_s > 0 };
-		if (plan_table_add(out, it))
-			map_put(&by_key, e->key, it);
-	}
-	MAP_FOREACH(&in->desired->endpoints, e) {
-		const struct dp_endpoint *ep = e->value;
-		char key[2 * (MESH_ID_LEN + 1)];
-		struct place p;
-		snprintf(key, sizeof(key), "%s/%s", ep->service.s, ep->network.s);
-		struct item *it = ID_EMPTY(ep->service) ? NULL : map_get(&by_key, key);
-		if (!it || !place_of(in, ep, &p))
-			continue;
-		struct ebpf_backend b = { .ip = p.ip,
-			                  .node = p.node,
-			                  .local = p.local,
-			                  .weight = ep->weight ? ep->weight : 1,
-			                  .state = (enum dp_backend_state)ep->state };
-		vec_push(&it->backends, b);
-	}
-	MAP_FOREACH(&by_key, e) {
-		struct item *it = e->value;
-		if (it->backends.len > 1)
-			qsort(it->backends.data, it->backends.len, sizeof(*it->backends.data), backend_cmp);
-		it->svc.backends = it->backends.data;
-		it->svc.n = it->backends.len;
-	}
-	map_fini(&by_key);
 }
 
 static void want_vips(const struct plan_in *in, struct plan_table *out)
@@ -347,16 +319,16 @@ static void want_port(const struct plan_in *in, struct plan_table *out, struct i
 			process = "the host";
 		p->closed_here = !in_force(in, it);
 		if (p->closed_here)
-			problem(problems, "port %u/%s of %s: %s listens on it already: not published on this node",
-			        published, proto, who, process);
+			plan_problem(problems, "port %u/%s of %s: %s listens on it already: not published on this node",
+			             published, proto, who, process);
 		else
-			problem(problems,
-			        "port %u/%s of %s: %s began to listen on it, but it is published and keeps it",
-			        published, proto, who, process);
+			plan_problem(problems,
+			             "port %u/%s of %s: %s began to listen on it, but it is published and keeps it",
+			             published, proto, who, process);
 	}
 	/* The one who holds it would be refused too, and its tasks need the entry for what other nodes take in. */
 	if (!plan_table_add(out, it))
-		problem(problems, "port %u/%s of %s: published twice, the first keeps it", published, proto, who);
+		plan_problem(problems, "port %u/%s of %s: published twice, the first keeps it", published, proto, who);
 }
 
 static bool port_valid(const struct dp_port *p)
@@ -375,8 +347,8 @@ static void want_ports(const struct plan_in *in, struct plan_table *out, struct 
 		for (size_t i = 0; i < s->ports.n; i++) {
 			const struct dp_port *p = &s->ports.v[i];
 			if (!port_valid(p)) {
-				problem(problems, "port %u of service '%s': only TCP and UDP are balanced",
-				        p->published, s->name ? s->name : s->id.s);
+				plan_problem(problems, "port %u of service '%s': only TCP and UDP are balanced",
+				             p->published, s->name ? s->name : s->id.s);
 				continue;
 			}
 			struct item *it = item_new(ITEM_PORT);
@@ -390,7 +362,7 @@ static void want_ports(const struct plan_in *in, struct plan_table *out, struct 
 	for (size_t i = 0; i < in->n_host_ports; i++) {
 		const struct plan_host_port *hp = &in->host_ports[i];
 		if (!port_valid(&hp->port)) {
-			problem(problems, "port %u: only TCP and UDP can be published", hp->port.published);
+			plan_problem(problems, "port %u: only TCP and UDP can be published", hp->port.published);
 			continue;
 		}
 		struct item *it = item_new(ITEM_PORT);
@@ -409,7 +381,7 @@ void plan_want(const struct plan_in *in, struct plan_table *out, struct str_list
 	want_addrs(in, out);
 	want_networks(in, out, problems);
 	want_endpoints(in, out);
-	want_services(in, out);
+	plan_want_services(in, out, problems);
 	want_vips(in, out);
 	want_ports(in, out, problems);
 }

@@ -28,11 +28,13 @@ struct item {
 	uint64_t service;  /* VIP */
 	struct ebpf_network network;
 	struct ebpf_endpoint endpoint;
-	struct ebpf_service svc; /* .backends points to backends.data */
+	struct ebpf_service svc; /* .backends points to backends.data, .ranges to ranges.data */
 	struct VEC(struct ebpf_backend) backends;
+	struct VEC(struct ebpf_range) ranges;
 	struct ebpf_port port;
 };
 void item_free(struct item *i);
+struct item *item_dup(const struct item *i);
 bool item_equal(const struct item *a, const struct item *b);
 /* Text of what it is, for messages: "port 8080/tcp". */
 const char *item_format(const struct item *i, char out[96]);
@@ -86,6 +88,20 @@ struct plan_op {
 };
 struct plan_ops VEC(struct plan_op);
 void plan_diff(const struct plan_table *have, const struct plan_table *want, struct plan_ops *out);
+
+/*
+ * plan_services.c: the services with their backends. Which of them take new flows here, and with which weight, follows
+ * from the split and from whether traffic may leave the node.
+ */
+void plan_want_services(const struct plan_in *in, struct plan_table *out, struct str_list *problems);
+/* Where an endpoint is. False when it has no place a packet could go to. */
+struct plan_place {
+	const struct dp_network *net;
+	struct dp_ip ip, node;
+	bool local;
+};
+bool plan_place_of(const struct plan_in *in, const struct dp_endpoint *e, struct plan_place *out);
+void plan_problem(struct str_list *l, const char *fmt, ...) MESH_PRINTF(2, 3);
 
 /* 64-bit name of a service on a network for the driver; never 0. */
 uint64_t plan_service_key(const service_id *s, const network_id *n);

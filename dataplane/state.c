@@ -53,6 +53,15 @@ static const struct sch_field dp_port_fields[] = {
 };
 static SCHEMA(dp_port_schema, dp_port, dp_port_fields);
 #undef T
+static const char *const local_text[] = { "off", "prefer", "require" };
+const struct sch_enum dp_local_names = { local_text, DP_LOCAL_MAX };
+#define T struct dp_share
+static const struct sch_field share_fields[] = {
+	SF(1, ID, "service", service, 0),
+	SF(2, U32, "weight", weight, 0),
+};
+static SCHEMA(dp_share_schema, dp_share, share_fields);
+#undef T
 #define T struct dp_service
 static const struct sch_field service_fields[] = {
 	SF(1, ID, "id", id, 0),
@@ -63,6 +72,10 @@ static const struct sch_field service_fields[] = {
 	SF_LIST(6, "ports", ports, &dp_port_schema, 0),
 	SF(7, BOOL, "direct_return", direct_return, 0),
 	SF(8, U32, "affinity_s", affinity_s, 0),
+	SF_ENUM(9, "local", local, &dp_local_names, 0),
+	SF(10, STRS, "sources", sources, 0),
+	SF(11, STRS, "addresses", addresses, 0),
+	SF_LIST(12, "split", split, &dp_share_schema, 0),
 };
 SCHEMA(dp_service_schema, dp_service, service_fields);
 #undef T

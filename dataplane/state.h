@@ -4,7 +4,8 @@
  *          and then numbered deltas (docs/architecture.md); the data plane makes the kernel match them.
  * Owner:   a struct dp_delta owns its objects; dp_delta_free frees all. dp_submit takes it.
  * Scope:   a node gets the objects of the networks its own tasks are on, and of the ingress network.
- *          The backends of a service on a network are the endpoints there that name the service.
+ *          The backends of a service on a network are the endpoints there that name the service, or those of the
+ *          services its split names.
  * Order:   dp_ip holds network byte order; ports are host order here and network order in BPF maps.
  */
 #ifndef DATAPLANE_STATE_H
@@ -61,6 +62,15 @@ struct dp_port {
 	uint32_t published, target;
 };
 
+/* May a published port's traffic leave the node it came in at? */
+enum dp_local { DP_LOCAL_OFF, DP_LOCAL_PREFER, DP_LOCAL_REQUIRE, DP_LOCAL_MAX };
+extern const struct sch_enum dp_local_names; /* "off", "prefer", "require" */
+
+struct dp_share {
+	service_id service;
+	uint32_t weight; /* of all its tasks together; 0: old flows only */
+};
+
 /* A service on one network. Key: service + network. */
 struct dp_service {
 	service_id id;
@@ -70,7 +80,10 @@ struct dp_service {
 	char *vip;                      /* "10.0.1.2"; empty for dnsrr: names give the backends */
 	SCH_LIST(struct dp_port) ports; /* routing mesh; only on the ingress network */
 	bool direct_return;
-	uint32_t affinity_s; /* client affinity timeout, 0 = none */
+	uint32_t affinity_s;                /* client affinity timeout, 0 = none */
+	int local;                          /* enum dp_local */
+	struct str_list sources, addresses; /* CIDR texts: who may dial its ports, and where; none = all */
+	SCH_LIST(struct dp_share) split;    /* whose tasks serve it, by weight; none = its own alone */
 };
 
 enum dp_kind { DP_NODE, DP_NETWORK, DP_SERVICE, DP_ENDPOINT, DP_KIND_MAX };

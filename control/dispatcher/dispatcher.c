@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "control/dispatcher/world.h"
+#include "control/model/policy.h"
 
 #define PART_CHANGES 2000 /* changes in one message: well below a frame */
 #define PART_TASKS 64
@@ -52,6 +53,7 @@ struct disp {
 	struct map dirty;    /* keys whose item must be made again */
 	struct map draining; /* task ids that must stop and are not drained yet */
 	struct map rising;   /* task ids that serve and are not known yet */
+	struct map splits;   /* services whose label names others */
 	struct VEC(struct pending_status) statuses;
 	size_t in_flight; /* statuses in the transaction being settled */
 	bool stepping;    /* a transaction is out */
@@ -247,6 +249,22 @@ static void node_event(struct disp *d, const struct md_node *old, const struct m
 	mark(d, 'N', n->meta.id, NULL);
 }
 
+/* A split names services: it is made again when one comes or goes. */
+static void split_event(struct disp *d, const struct md_service *old, const struct md_service *new)
+{
+	if (new &&smap_get(&new->spec.labels, MD_LABEL_SPLIT))
+		map_put(&d->splits, new->meta.id, d);
+	else
+		map_del(&d->splits, (new ? new : old)->meta.id);
+	if (old && new)
+		return;
+	MAP_FOREACH(&d->splits, e) {
+		const struct md_service *svc = store_get(d->store, STORE_SERVICE, e->key);
+		if (svc)
+			mark_service(d, svc);
+	}
+}
+
 static void on_store(void *arg, const struct store_event *ev)
 {
 	struct disp *d = arg;
@@ -262,6 +280,7 @@ static void on_store(void *arg, const struct store_event *ev)
 		if (ev->old)
 			mark_service(d, ev->old);
 		mark_service(d, o);
+		split_event(d, ev->old, ev->new);
 		break;
 	case STORE_NETWORK:
 		mark(d, 'n', ((const struct md_meta *)o)->id, NULL);
@@ -282,8 +301,11 @@ struct disp *disp_new(struct store *store, const struct disp_config *c, int64_t 
 	}
 	STORE_EACH(store, STORE_NETWORK, struct md_network, n)
 		mark(d, 'n', n->meta.id, NULL);
-	STORE_EACH(store, STORE_SERVICE, struct md_service, s)
+	STORE_EACH(store, STORE_SERVICE, struct md_service, s) {
 		mark_service(d, s);
+		if (smap_get(&s->spec.labels, MD_LABEL_SPLIT))
+			map_put(&d->splits, s->meta.id, d);
+	}
 	STORE_EACH(store, STORE_TASK, struct md_task, t)
 		task_event(d, NULL, t);
 	store_watch(store, on_store, d);
@@ -309,6 +331,7 @@ void disp_free(struct disp *d)
 	map_fini(&d->dirty);
 	map_fini(&d->draining);
 	map_fini(&d->rising);
+	map_fini(&d->splits);
 	for (size_t i = 0; i < d->statuses.len; i++)
 		sch_clear(&md_task_status_schema, &d->statuses.data[i].status);
 	vec_fini(&d->statuses);

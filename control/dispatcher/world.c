@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "control/model/policy.h"
 
 void world_key(char out[WORLD_KEY_MAX], char kind, const char *id, const char *network)
 {
@@ -124,6 +125,45 @@ static int ip_protocol(int protocol)
 	}
 }
 
+_Static_assert((int)MD_LOCAL_PREFER == DP_LOCAL_PREFER && (int)MD_LOCAL_REQUIRE == DP_LOCAL_REQUIRE, "same order");
+
+/* Services that are not there have no tasks; when nobody is left the service serves itself. */
+static void put_split(const struct store *s, const struct md_service *svc, const struct md_policy *t,
+                      struct dp_service *o)
+{
+	uint32_t total = 0;
+	for (size_t i = 0; i < t->split.n; i++) {
+		const struct md_service *other = store_service_named(s, &svc->spec.labels, t->split.v[i].service);
+		total += other ? t->split.v[i].weight : 0;
+	}
+	for (size_t i = 0; i < t->split.n && total; i++) {
+		const struct md_service *other = store_service_named(s, &svc->spec.labels, t->split.v[i].service);
+		if (!other)
+			continue;
+		struct dp_share *x = LIST_ADD(&o->split);
+		mesh_id_set(x->service.s, other->meta.id);
+		x->weight = t->split.v[i].weight;
+	}
+}
+
+static void put_traffic(const struct store *s, const struct md_service *svc, bool publishes, struct dp_service *o)
+{
+	struct md_policy t;
+	/* Refused when the service was made; an older manager may have let it in. */
+	if (md_policy_parse(&svc->spec.labels, &t, NULL) == 0) {
+		o->affinity_s = t.affinity_s;
+		put_split(s, svc, &t, o);
+	}
+	if (publishes) {
+		o->direct_return = t.direct;
+		o->local = t.local;
+		o->sources = t.sources;
+		o->addresses = t.addresses;
+		t.sources = t.addresses = (struct str_list){ 0 };
+	}
+	md_policy_fini(&t);
+}
+
 static bool service_object(const struct store *s, const char *id, const char *network, struct dp_change *out)
 {
 	const struct md_service *svc = store_get(s, STORE_SERVICE, id);
@@ -154,6 +194,7 @@ static bool service_object(const struct store *s, const char *id, const char *ne
 			                  .published = p->published,
 			                  .target = p->target };
 	}
+	put_traffic(s, svc, publishes, o);
 	out->kind = DP_SERVICE;
 	out->service = o;
 	return true;

@@ -35,7 +35,7 @@ struct network {
 	struct mesh_err open_err;
 	struct VEC(struct asked) asked;
 	char why_not[400]; /* why dp is NULL */
-	char driver[160];
+	char driver[320];
 	char run_dir[PATH_MAX], cgroup[PATH_MAX], underlay[64];
 	struct dp_host *host; /* last report */
 	uv_async_t wake;
@@ -154,6 +154,8 @@ static void on_opened(uv_work_t *w, int status)
 		log_error("no data plane: tasks get no network reason=\"%s\"", n->why_not);
 	} else {
 		snprintf(n->driver, sizeof(n->driver), "%s", dp_driver(n->dp));
+		if (strncmp(n->driver, "nft", 3) == 0)
+			log_warn("the nft driver cannot do everything limits=\"%s\"", n->driver);
 		log_info("data plane is up driver=\"%s\" vxlan_port=%u", n->driver, n->config.vxlan_port);
 	}
 	bool stop = n->stop;

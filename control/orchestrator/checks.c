@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "control/allocator/allocator.h"
+#include "control/model/policy.h"
 #include "control/orchestrator/brain.h"
 #include "control/scheduler/constraint.h"
 
@@ -106,6 +107,64 @@ static int check_task(const struct md_task_spec *t, struct mesh_err *err)
 	return brain_check_constraints(&p->constraints, err);
 }
 
+/* Whoever is to get a part of what comes to a service must be where that comes to. */
+static int check_share(const struct md_service_spec *spec, const struct md_service *other, const struct store *s,
+                       struct mesh_err *err)
+{
+	const char *name = other->spec.name;
+	if (spec->name && strcmp(spec->name, name) == 0)
+		return 0;
+	for (size_t i = 0; i < spec->task.networks.n; i++) {
+		const char *id = spec->task.networks.v[i].target;
+		const struct md_network *n = store_get(s, STORE_NETWORK, id);
+		bool there = false;
+		for (size_t j = 0; j < other->spec.task.networks.n; j++)
+			there |= streq(other->spec.task.networks.v[j].target, id);
+		if (!there)
+			return mesh_fail(err, MESH_E_INVALID,
+			                 "label %s: service '%s' is not on network '%s', where '%s' has its virtual IP",
+			                 MD_LABEL_SPLIT, name, n ? n->spec.name : id, spec->name ? spec->name : "it");
+	}
+	if (md_endpoint_has_ingress(spec->endpoint) && !md_endpoint_has_ingress(other->spec.endpoint))
+		return mesh_fail(
+			err, MESH_E_INVALID,
+			"label %s: '%s' has published ports, and the tasks of '%s' are not on the ingress network: "
+			"give it a port of its own (--publish-add TARGET lets one be chosen)",
+			MD_LABEL_SPLIT, spec->name ? spec->name : "the service", name);
+	return 0;
+}
+
+static int check_split(const struct store *s, const struct md_service_spec *spec, const struct md_policy *t,
+                       struct mesh_err *err)
+{
+	int rc = 0;
+	if (t->split.n && spec->endpoint && spec->endpoint->mode == MD_ENDPOINT_DNSRR)
+		return mesh_fail(err, MESH_E_INVALID, "label %s: needs a virtual IP, the endpoint mode is dnsrr",
+		                 MD_LABEL_SPLIT);
+	/* One that is not there yet is fine: a stack's services come one after the other. */
+	for (size_t i = 0; i < t->split.n && !rc; i++) {
+		const struct md_service *other = store_service_named(s, &spec->labels, t->split.v[i].service);
+		rc = other ? check_share(spec, other, s, err) : 0;
+	}
+	return rc;
+}
+
+static int check_traffic(const struct store *s, const struct md_service_spec *spec, struct mesh_err *err)
+{
+	struct md_policy t;
+	int rc = md_policy_parse(&spec->labels, &t, err);
+	for (size_t i = 0; spec->endpoint && i < spec->endpoint->ports.n && !rc; i++)
+		if (host_mode(&spec->endpoint->ports.v[i]) && (t.sources.n || t.addresses.n))
+			rc = mesh_fail(
+				err, MESH_E_INVALID,
+				"label mesh.publish.%s: port %u is published in host mode, which it does not limit",
+				t.sources.n ? "sources" : "addresses", spec->endpoint->ports.v[i].published);
+	if (!rc)
+		rc = check_split(s, spec, &t, err);
+	md_policy_fini(&t);
+	return rc;
+}
+
 int brain_check_service(const struct store *s, const struct md_service_spec *spec, const char *self,
                         struct mesh_err *err)
 {
@@ -115,10 +174,8 @@ int brain_check_service(const struct store *s, const struct md_service_spec *spe
 		rc = check_update(spec->update, "UpdateConfig", err);
 	if (!rc)
 		rc = check_update(spec->rollback, "RollbackConfig", err);
-	const char *strategy = smap_get(&spec->labels, "mesh.strategy");
-	if (!rc && strategy && strcmp(strategy, "spread") && strcmp(strategy, "binpack") && strcmp(strategy, "random"))
-		rc = mesh_fail(err, MESH_E_INVALID, "label mesh.strategy: '%s' is none of spread, binpack, random",
-		               strategy);
+	if (!rc)
+		rc = check_traffic(s, spec, err);
 	if (rc || !e || !e->ports.n)
 		return rc;
 	rc = check_own_ports(e, err);

@@ -281,6 +281,16 @@ const void *store_by_name(const struct store *s, enum store_kind k, const char *
 	return l.n == 1 ? l.v[0] : NULL;
 }
 
+const struct md_service *store_service_named(const struct store *s, const struct str_map *labels, const char *name)
+{
+	const struct md_service *svc = store_by_name(s, STORE_SERVICE, name);
+	const char *stack = smap_get(labels, "com.docker.stack.namespace");
+	if (svc || !stack)
+		return svc;
+	CLEAN_FREE char *full = xasprintf("%s_%s", stack, name);
+	return store_by_name(s, STORE_SERVICE, full);
+}
+
 static int ambiguous(enum store_kind k, const char *ref, size_t n, struct mesh_err *err)
 {
 	return mesh_fail(err, MESH_E_INVALID, "%s %s is ambiguous (%zu matches found)", kinds[k].name, ref, n);

@@ -40,6 +40,8 @@ void store_free(struct store *s);
 const void *store_get(const struct store *s, enum store_kind k, const char *id);
 /* By name (nodes: hostname), NULL when absent or, for nodes, ambiguous. */
 const void *store_by_name(const struct store *s, enum store_kind k, const char *name);
+/* A service as labels of another name it: its name, or its name within the stack the labels say. NULL when absent. */
+const struct md_service *store_service_named(const struct store *s, const struct str_map *labels, const char *name);
 /*
  * As the API addresses objects: full id, else name, else unique id prefix.
  * MESH_E_NOT_FOUND "service nope not found"; MESH_E_INVALID when ambiguous.

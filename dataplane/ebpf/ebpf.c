@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "dataplane/ebpf/internal.h"
 
-static uint32_t mapped_prefix(const struct dp_ip *ip, unsigned prefix)
+uint32_t mapped_prefix(const struct dp_ip *ip, unsigned prefix)
 {
 	return dp_ip_is_v4(ip) ? prefix + 96 : prefix;
 }
@@ -29,6 +29,13 @@ static struct abi_addr masked(const struct abi_addr *a, const struct abi_addr *m
 	for (int i = 0; i < 4; i++)
 		r.w[i] = a->w[i] & mask->w[i];
 	return r;
+}
+
+struct abi_addr addr_masked(const struct abi_addr *a, uint32_t prefix)
+{
+	struct abi_addr mask = mask_of(prefix);
+
+	return masked(a, &mask);
 }
 
 static struct ebpf_network *network_of(const struct ebpf *e, uint32_t vni)
@@ -135,6 +142,7 @@ void ebpf_sweep(struct ebpf *e)
 	table_sweep(&e->ports, e->pass, NULL, NULL);
 	table_sweep(&e->vips, e->pass, NULL, NULL);
 	lb_sweep(e);
+	table_sweep(&e->ranges, e->pass, NULL, NULL);
 	table_sweep(&e->endpoints, e->pass, on_endpoint_gone, e);
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
 	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);

@@ -104,13 +104,23 @@ struct ebpf_backend {
 	bool local;
 	uint32_t weight;             /* 0 = 1 */
 	enum dp_backend_state state; /* only serving ones are in the table */
+	bool spare; /* not in the table all the same: it keeps what it has, and what other nodes send */
+};
+/* Of IPv4 or IPv6 addresses, prefix as in ebpf_network. */
+struct ebpf_range {
+	struct dp_ip net;
+	unsigned prefix;
+	bool dialled; /* where clients may dial it; else who may */
 };
 struct ebpf_service {
 	uint64_t key;
 	uint32_t vni;
-	bool direct_return, affinity;
+	bool direct_return;
+	uint32_t affinity_s;                 /* 0 = none */
 	const struct ebpf_backend *backends; /* borrowed; in any order */
 	size_t n;
+	const struct ebpf_range *ranges; /* borrowed; of its published ports. None of a kind: everybody, everywhere */
+	size_t n_ranges;
 };
 /* Rebuilds the table when the serving set or weights changed; the table depends on the set alone. */
 int ebpf_set_service(struct ebpf *e, const struct ebpf_service *s, struct mesh_err *err) MESH_MUST_CHECK;

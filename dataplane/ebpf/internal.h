@@ -11,7 +11,7 @@
 #include "dataplane/ebpf/ebpf.h"
 #include "dataplane/ebpf/maglev.h"
 
-#define TABLE_KEY_MAX sizeof(struct abi_endpoint_key)
+#define TABLE_KEY_MAX sizeof(struct abi_range_key)
 
 /* One BPF hash map and a copy of it: a set that changes nothing costs no system call. */
 struct table_entry {
@@ -56,7 +56,8 @@ struct service {
 	uint32_t *
 		others; /* per slot of the previous table: who else had it since and may live; OTHERS_MANY. NULL: nobody */
 	unsigned others_bits;
-	bool others_unknown; /* after a restart: a slot with SLOT_LOOKUP had many */
+	bool others_unknown;                     /* after a restart: a slot with SLOT_LOOKUP had many */
+	struct VEC(struct abi_range_key) ranges; /* its entries in the table, but for those of before a restart */
 };
 #define OTHERS_MANY UINT32_MAX
 /* Freed, but a program may still be reading. */
@@ -87,7 +88,7 @@ struct ebpf {
 	int prog_fd[PROG_MAX];
 	struct VEC(struct attachment) attached;
 
-	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets;
+	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets, ranges;
 	struct map networks; /* decimal vni -> struct ebpf_network */
 	int flows_fd, vip_flows_fd, choices_fd, socks_fd, drops_fd, events_fd;
 	uint32_t flows_max;
@@ -200,6 +201,15 @@ bool lb_adopt_table(struct ebpf *e, struct lb_adoption *a, uint64_t table);
 /* What nobody adopted is free. */
 void lb_adoption_end(struct ebpf *e, struct lb_adoption *a);
 void lb_tables_fini(struct ebpf *e);
+
+/* ranges.c: what the service's flags say of its ports, and the address ranges they ask for. */
+int lb_set_policy(struct ebpf *e, struct service *s, const struct ebpf_service *w,
+                  struct mesh_err *err) MESH_MUST_CHECK;
+void lb_ranges_fini(struct ebpf *e, struct service *s);
+
+/* ebpf.c: the first n bits of an address; the prefix of an IPv4 one counts from its mapping. */
+uint32_t mapped_prefix(const struct dp_ip *ip, unsigned prefix);
+struct abi_addr addr_masked(const struct abi_addr *a, uint32_t prefix);
 
 /* stats.c: a backend slot gets a new owner. */
 void stats_clear(struct ebpf *e, uint32_t backend);

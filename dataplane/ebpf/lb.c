@@ -142,6 +142,7 @@ static int member_set(struct ebpf *e, struct service *s, const struct ebpf_backe
 	b->ifindex = w->local ? iface_of(e, b->vni, &ip, NULL) : 0;
 	b->weight = w->weight ? w->weight : 1;
 	dp_mac_of(&w->ip, b->mac);
+	b->spare = w->spare;
 	b->state = (uint8_t)abi_state(w->state);
 	return 0;
 }
@@ -212,7 +213,7 @@ static size_t serving(struct ebpf *e, const struct service *s, struct maglev_bac
 	for (size_t i = 0; i < s->members.len; i++) {
 		uint32_t k = s->members.data[i]->backend;
 		const struct abi_backend *b = backend_at(e, k);
-		if (b->state == BACKEND_SERVING)
+		if (b->state == BACKEND_SERVING && !b->spare)
 			out[n++] = (struct maglev_backend){ .id = hash64(&b->ip, sizeof(b->ip)),
 				                            .weight = b->weight,
 				                            .value = k };
@@ -332,7 +333,9 @@ int ebpf_set_service(struct ebpf *e, const struct ebpf_service *w, struct mesh_e
 		return mesh_fail(err, MESH_E_EXHAUSTED, "a node holds %u services", e->n_services - 1);
 	s->pass = e->pass;
 	e->services[s->index].vni = w->vni;
-	e->services[s->index].flags = (w->direct_return ? SERVICE_DIRECT : 0) | (w->affinity ? SERVICE_AFFINITY : 0);
+	rc = lb_set_policy(e, s, w, err);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < s->members.len; i++)
 		s->members.data[i]->wanted = false;
 	for (size_t i = 0; i < w->n && !rc; i++)
@@ -356,6 +359,7 @@ static void service_free(struct service *s)
 	for (size_t i = 0; i < s->members.len; i++)
 		free(s->members.data[i]);
 	vec_fini(&s->members);
+	vec_fini(&s->ranges);
 	free(s->others);
 	free(s);
 }
@@ -373,6 +377,7 @@ void ebpf_del_service(struct ebpf *e, uint64_t key)
 	for (size_t i = 0; i < s->members.len; i++)
 		backend_at(e, s->members.data[i]->backend)->state = BACKEND_GONE;
 	drop_gone(e, s);
+	lb_ranges_fini(e, s);
 	a->flags = 0;
 	a->key = 0;
 	vec_push(&e->free_services.free, s->index);

@@ -148,7 +148,7 @@ static int open_tables(struct ebpf *e)
 		{ &e->ifaces, e->task->maps.ifaces },   { &e->endpoints, e->task->maps.endpoints },
 		{ &e->vips, e->task->maps.vips },       { &e->ports, e->task->maps.ports },
 		{ &e->nodes, e->task->maps.nodes },     { &e->host_addrs, e->task->maps.host_addrs },
-		{ &e->subnets, e->task->maps.subnets },
+		{ &e->subnets, e->task->maps.subnets }, { &e->ranges, e->task->maps.ranges },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
@@ -238,8 +238,8 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 
 void ebpf_unload(struct ebpf *e)
 {
-	struct table *tables[] = { &e->ifaces,     &e->endpoints, &e->vips,   &e->ports,
-		                   &e->host_addrs, &e->nodes,     &e->subnets };
+	struct table *tables[] = { &e->ifaces,     &e->endpoints, &e->vips,    &e->ports,
+		                   &e->host_addrs, &e->nodes,     &e->subnets, &e->ranges };
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		table_fini(tables[i]);

@@ -114,7 +114,7 @@ static void serving(const struct item *svc, struct choice *out)
 {
 	for (size_t i = 0; svc && i < svc->backends.len; i++) {
 		const struct ebpf_backend *b = &svc->backends.data[i];
-		if (b->state == DP_SERVING && dp_ip_is_v4(&b->ip))
+		if (b->state == DP_SERVING && !b->spare && dp_ip_is_v4(&b->ip))
 			vec_push(out, b);
 	}
 }
@@ -204,7 +204,7 @@ static void vip_rules(struct rules *r, const struct rules_in *in, const struct i
 		total += c.data[i]->weight ? c.data[i]->weight : 1;
 	if (c.len == 1) {
 		buf_printf(&body, "meta l4proto { tcp, udp } dnat to %s\n", IP(&c.data[0]->ip));
-	} else if (c.len && svc->svc.affinity) {
+	} else if (c.len && svc->svc.affinity_s) {
 		buf_printf(&body, "meta l4proto { tcp, udp } dnat to jhash ip saddr mod %d seed 0x1 map ", SLOTS);
 		slots(&body, &c, addr_of_backend);
 		buf_puts(&body, "\n");
@@ -246,6 +246,25 @@ static void loopback_rules(struct buf *b, const struct choice *c)
 	vec_fini(&here);
 }
 
+/* "ip saddr != { ... } drop": of the ranges of one kind, when there are any. */
+static void range_rule(struct buf *b, const struct item *svc, bool dialled, const char *match, const char *verdict)
+{
+	bool any = false;
+	for (size_t i = 0; i < svc->ranges.len; i++) {
+		const struct ebpf_range *x = &svc->ranges.data[i];
+		if (x->dialled != dialled || !dp_ip_is_v4(&x->net))
+			continue;
+		if (any)
+			buf_puts(b, ", ");
+		else
+			buf_printf(b, "%s != { ", match);
+		buf_printf(b, "%s/%u", IP(&x->net), x->prefix);
+		any = true;
+	}
+	if (any)
+		buf_printf(b, " } %s\n", verdict);
+}
+
 static void published_rules(struct rules *r, const struct rules_in *in, const struct item *svc)
 {
 	struct choice c = { 0 };
@@ -254,12 +273,15 @@ static void published_rules(struct rules *r, const struct rules_in *in, const st
 	serving(svc, &c);
 	for (size_t i = 0; i < c.len; i++)
 		backend_rules(r, in, c.data[i]);
+	range_rule(&body, svc, true, "ip daddr", "return");
+	range_rule(&lo, svc, true, "ip daddr", "return");
+	range_rule(&body, svc, false, "ip saddr", "drop");
 	if (!c.len) {
 		buf_puts(&body, "drop");
 		buf_puts(&lo, "drop");
 	} else {
 		buf_printf(&body, "jhash %s mod %d seed 0x1 vmap ",
-		           svc->svc.affinity ? "ip saddr" : "ip saddr . th sport . ip daddr . th dport", SLOTS);
+		           svc->svc.affinity_s ? "ip saddr" : "ip saddr . th sport . ip daddr . th dport", SLOTS);
 		slots(&body, &c, goto_backend);
 		loopback_rules(&lo, &c);
 	}

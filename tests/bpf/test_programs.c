@@ -4,6 +4,7 @@
 #include "tests/bpf/programs/edges.h"
 #include "tests/bpf/programs/ingress.h"
 #include "tests/bpf/programs/many.h"
+#include "tests/bpf/programs/policy.h"
 #include "tests/bpf/programs/reach.h"
 #include "tests/bpf/programs/states.h"
 #include "tests/bpf/programs/task.h"
@@ -73,6 +74,8 @@ int main(void)
 		cmocka_unit_test(nothing_leaks),
 		cmocka_unit_test(flows_keep_their_task),
 		cmocka_unit_test(many_services),
+		cmocka_unit_test(address_ranges),
+		cmocka_unit_test(affinity),
 		cmocka_unit_test(restart_sweeps),
 		cmocka_unit_test(every_drop_reason_was_hit),
 	};

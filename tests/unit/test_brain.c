@@ -752,6 +752,82 @@ static void refused_steps_leave_no_trace(void **state)
 	world_close(&w);
 }
 
+static void traffic_labels(void **state)
+{
+	static const struct {
+		const char *label, *value, *error; /* NULL: accepted */
+	} rows[] = {
+		{ "mesh.publish.return", "direct", NULL },
+		{ "mesh.publish.return", "tunnel", NULL },
+		{ "mesh.publish.return", "dsr", "label mesh.publish.return: 'dsr' is none of tunnel, direct" },
+		{ "mesh.publish.local", "require", NULL },
+		{ "mesh.publish.local", "yes", "label mesh.publish.local: 'yes' is none of prefer, require, off" },
+		{ "mesh.publish.sources", "192.0.2.0/24, 198.51.100.7", NULL },
+		{ "mesh.publish.sources", "192.0.2.0/33",
+		  "label mesh.publish.sources: '192.0.2.0/33' is no IPv4 address or range" },
+		{ "mesh.publish.sources", ", ", "label mesh.publish.sources: empty: remove it instead" },
+		{ "mesh.publish.addresses", "everywhere", "label mesh.publish.addresses: 'everywhere' is no IPv4" },
+		{ "mesh.affinity", "client", NULL },
+		{ "mesh.affinity", "cookie", "label mesh.affinity: 'cookie' is none of client, none" },
+		{ "mesh.affinity.timeout", "3h",
+		  "label mesh.affinity.timeout: means nothing without mesh.affinity=client" },
+		{ "mesh.affinity.timeout", "10ms",
+		  "label mesh.affinity.timeout: '10ms' is not a duration of 1s to 720h" },
+		{ "mesh.split", "web=90,later=10", NULL },
+		{ "mesh.split", "web=90,web=10", "label mesh.split: service 'web' is named twice" },
+		{ "mesh.split", "web=0", "label mesh.split: 'web=0' leaves nobody with a weight above 0" },
+		{ "mesh.split", "web=-1", "label mesh.split: 'web=-1' is not SERVICE=WEIGHT" },
+		{ "mesh.split", "web", "label mesh.split: 'web' is not SERVICE=WEIGHT" },
+		{ "mesh.afinity", "client",
+		  "label mesh.afinity: unknown; labels that begin with mesh. are mesh.strategy, " },
+	};
+	struct world w;
+	(void)state;
+	three_nodes(&w);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct md_service_spec s = { 0 };
+		struct mesh_err err = { 0 };
+		smap_set(&s.labels, rows[i].label, rows[i].value);
+		int rc = brain_check_service(w.s, &s, "", &err);
+		assert_int_equal(rc, rows[i].error ? MESH_E_INVALID : 0);
+		if (rows[i].error && strncmp(err.msg, rows[i].error, strlen(rows[i].error)) != 0)
+			fail_msg("%s=%s: %s", rows[i].label, rows[i].value, err.msg);
+		sch_clear(&md_service_spec_schema, &s);
+	}
+	world_close(&w);
+}
+
+/* Whoever takes a part must be where the traffic comes to; one that is not there yet may come. */
+static void split_needs_the_same_networks(void **state)
+{
+	struct world w;
+	struct mesh_err err = { 0 };
+	struct md_service_spec s = { 0 };
+	(void)state;
+	three_nodes(&w);
+	world_add_service(&w, "canary", 1, NULL);
+	world_run(&w);
+	s.name = xstrdup("web");
+	smap_set(&s.labels, "mesh.split", "web=9,canary=1");
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), 0);
+	publish(&s);
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), MESH_E_INVALID);
+	assert_non_null(strstr(err.msg, "the tasks of 'canary' are not on the ingress network"));
+	for (size_t i = 0; i < s.endpoint->ports.n; i++)
+		s.endpoint->ports.v[i].mode = MD_PUBLISH_HOST;
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), 0);
+	smap_set(&s.labels, "mesh.publish.sources", "192.0.2.0/24");
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), MESH_E_INVALID);
+	assert_non_null(strstr(err.msg, "is published in host mode, which it does not limit"));
+	smap_clear(&s.labels);
+	smap_set(&s.labels, "mesh.split", "web=9,canary=1");
+	LIST_ADD(&s.task.networks)->target = xstrdup("nowhere");
+	assert_int_equal(brain_check_service(w.s, &s, "", &err), MESH_E_INVALID);
+	assert_non_null(strstr(err.msg, "service 'canary' is not on network 'nowhere'"));
+	sch_clear(&md_service_spec_schema, &s);
+	world_close(&w);
+}
+
 static void checks(void **state)
 {
 	struct world w;
@@ -808,6 +884,8 @@ int main(void)
 		cmocka_unit_test(exhausted_network_says_so),
 		cmocka_unit_test(refused_steps_leave_no_trace),
 		cmocka_unit_test(checks),
+		cmocka_unit_test(traffic_labels),
+		cmocka_unit_test(split_needs_the_same_networks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,16 +114,6 @@ static const char *taken(void *arg, uint8_t proto, uint16_t port)
 	return proto == IPPROTO_TCP && port == w->taken ? "nginx" : NULL;
 }
 
-static struct item *item_copy(const struct item *i)
-{
-	struct item *out = xmemdup(i, sizeof(*i));
-	memset(&out->backends, 0, sizeof(out->backends));
-	for (size_t b = 0; b < i->backends.len; b++)
-		vec_push(&out->backends, i->backends.data[b]);
-	out->svc.backends = out->backends.data;
-	return out;
-}
-
 static void want_of(struct world *w, struct plan_table *want)
 {
 	struct plan_in in = { .desired = &w->desired,
@@ -158,7 +148,7 @@ static void pass(struct world *w)
 		if (ops.data[i].del)
 			plan_table_del(&w->have, ops.data[i].item);
 		else
-			plan_table_put(&w->have, item_copy(ops.data[i].item));
+			plan_table_put(&w->have, item_dup(ops.data[i].item));
 	}
 	/* Whatever was planned, a second plan has nothing left to do. */
 	ops.len = 0;
@@ -284,6 +274,119 @@ static void test_states_and_weights(void **state)
 	desired_apply(&w.desired, d);
 	pass(&w);
 	assert_int_equal(w.log.len, 0);
+	world_fini(&w);
+}
+
+static uint32_t weight_at(const struct world *w, const char *addr, bool *spare)
+{
+	const struct item *i = service_item(w);
+	struct dp_ip a = ip(addr);
+	for (size_t b = 0; b < i->backends.len; b++)
+		if (memcmp(&i->backends.data[b].ip, &a, sizeof(a)) == 0) {
+			*spare = i->backends.data[b].spare;
+			return i->backends.data[b].weight;
+		}
+	fail_msg("%s is no backend", addr);
+	return 0;
+}
+#define EXPECT_WEIGHT(w, addr, want, is_spare)                                                                         \
+	do {                                                                                                           \
+		bool _spare;                                                                                           \
+		uint32_t _weight = weight_at(w, addr, &_spare);                                                        \
+		assert_int_equal(_spare, is_spare);                                                                    \
+		if (!_spare)                                                                                           \
+			assert_int_equal(_weight, want);                                                               \
+	} while (0)
+
+static void share(struct dp_service *s, const char *whose, uint32_t weight)
+{
+	struct dp_share *x = LIST_ADD(&s->split);
+	mesh_id_set(x->service.s, whose);
+	x->weight = weight;
+}
+
+/* web 90, canary 10: shared by the tasks of each that serve; what has weight 0 or is not named keeps old flows only. */
+static void test_split(void **state)
+{
+	(void)state;
+	struct world w = { 0 };
+	desired_apply(&w.desired, base_state());
+	struct dp_delta *d = delta(2, false);
+	service(d, "canary", "blue", "10.0.1.3");
+	endpoint(d, "c1", "blue", "canary", "n2", "10.0.1.7", DP_SERVING);
+	endpoint(d, "c2", "blue", "canary", "n2", "10.0.1.8", DP_DRAINING);
+	struct dp_service *web = service(d, "web", "blue", "10.0.1.2");
+	share(web, "web", 90);
+	share(web, "canary", 10);
+	desired_apply(&w.desired, d);
+	pass(&w);
+	assert_int_equal(service_item(&w)->backends.len, 4);
+	EXPECT_WEIGHT(&w, "10.0.1.5", 45000, false);
+	EXPECT_WEIGHT(&w, "10.0.1.6", 45000, false);
+	EXPECT_WEIGHT(&w, "10.0.1.7", 10000, false);
+	d = delta(3, false);
+	web = service(d, "web", "blue", "10.0.1.2");
+	share(web, "web", 0);
+	share(web, "canary", 100);
+	desired_apply(&w.desired, d);
+	pass(&w);
+	EXPECT_WEIGHT(&w, "10.0.1.5", 0, true);
+	EXPECT_WEIGHT(&w, "10.0.1.7", 100000, false);
+	d = delta(4, false);
+	share(service(d, "web", "blue", "10.0.1.2"), "canary", 1);
+	desired_apply(&w.desired, d);
+	pass(&w);
+	EXPECT_WEIGHT(&w, "10.0.1.6", 0, true);
+	d = delta(5, false);
+	service(d, "web", "blue", "10.0.1.2");
+	desired_apply(&w.desired, d);
+	pass(&w);
+	assert_int_equal(service_item(&w)->backends.len, 2);
+	EXPECT_WEIGHT(&w, "10.0.1.5", 1, false);
+	world_fini(&w);
+}
+
+static void set_local(struct world *w, uint64_t version, int local, int state_here)
+{
+	struct dp_delta *d = delta(version, false);
+	service(d, "web", "blue", "10.0.1.2")->local = local;
+	endpoint(d, "t1", "blue", "web", "n1", "10.0.1.5", state_here);
+	desired_apply(&w->desired, d);
+	pass(w);
+}
+
+static void test_local(void **state)
+{
+	(void)state;
+	struct world w = { 0 };
+	desired_apply(&w.desired, base_state());
+	set_local(&w, 2, DP_LOCAL_PREFER, DP_SERVING);
+	EXPECT_WEIGHT(&w, "10.0.1.5", 1, false);
+	EXPECT_WEIGHT(&w, "10.0.1.6", 1, true);
+	set_local(&w, 3, DP_LOCAL_PREFER, DP_DRAINING);
+	EXPECT_WEIGHT(&w, "10.0.1.6", 1, false);
+	set_local(&w, 4, DP_LOCAL_REQUIRE, DP_DRAINING);
+	EXPECT_WEIGHT(&w, "10.0.1.6", 1, true);
+	world_fini(&w);
+}
+
+static void test_ranges(void **state)
+{
+	(void)state;
+	struct world w = { 0 };
+	desired_apply(&w.desired, base_state());
+	struct dp_delta *d = delta(2, false);
+	struct dp_service *web = service(d, "web", "blue", "10.0.1.2");
+	strs_add(&web->sources, "192.0.2.0/24");
+	strs_add(&web->sources, "10.300.0.0/8");
+	strs_add(&web->addresses, "192.0.2.1");
+	desired_apply(&w.desired, d);
+	pass(&w);
+	assert_int_equal(service_item(&w)->ranges.len, 2);
+	assert_int_equal(service_item(&w)->ranges.data[0].prefix, 24);
+	assert_true(service_item(&w)->ranges.data[1].dialled);
+	assert_int_equal(w.problems.n, 1);
+	assert_string_equal(w.problems.v[0], "service 'web': bad address range '10.300.0.0/8'");
 	world_fini(&w);
 }
 
@@ -443,6 +546,9 @@ int main(void)
 		cmocka_unit_test(test_make_before_break),
 		cmocka_unit_test(test_replacement_removes_nothing_first),
 		cmocka_unit_test(test_states_and_weights),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_local),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_dead_task_is_out_before_the_manager_knows),
 		cmocka_unit_test(test_host_ports),
 		cmocka_unit_test(test_ports_published_twice_and_host_mode),

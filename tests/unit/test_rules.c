@@ -95,6 +95,30 @@ static void test_elements(void **state)
 	plan_table_fini(&t);
 }
 
+static void test_ranges(void **state)
+{
+	(void)state;
+	struct plan_table t = table(1);
+	struct item like = { .kind = ITEM_SERVICE, .svc.key = 7 };
+	struct item *svc = (struct item *)(uintptr_t)plan_table_get(&t, &like);
+	struct ebpf_range r[] = { { ip("198.51.100.0"), 24, false },
+		                  { ip("192.0.2.1"), 32, true },
+		                  { ip("10.9.0.0"), 16, false } };
+	struct rules_in in;
+	for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+		vec_push(&svc->ranges, r[i]);
+	struct rules out = build(&t, &in);
+	const char *published = map_get(&out.chains, "p_0000000000000007"),
+		   *lo = map_get(&out.chains, "o_0000000000000007");
+	static const char want[] =
+		"ip daddr != { 192.0.2.1/32 } return\nip saddr != { 198.51.100.0/24, 10.9.0.0/16 } drop\n";
+	assert_int_equal(strncmp(published, want, sizeof(want) - 1), 0);
+	assert_null(strstr(lo, "saddr"));
+	assert_non_null(strstr(lo, "ip daddr != { 192.0.2.1/32 } return\n"));
+	rules_fini(&out);
+	plan_table_fini(&t);
+}
+
 /* Which backend each of the 128 slots goes to. */
 static void slots_of(const struct rules *r, unsigned out[128])
 {
@@ -164,6 +188,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_elements),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_few_slots_move),
 		cmocka_unit_test(test_change_is_small),
 	};

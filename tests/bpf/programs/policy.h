@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Role: what a service's labels say about its traffic: who may dial, where, and who comes back to whom. */
+#ifndef TESTS_BPF_POLICY_H
+#define TESTS_BPF_POLICY_H
+
+#include <time.h>
+
+#include "tests/bpf/programs/changes.h"
+
+static void address_ranges(void **state)
+{
+	static const struct row limited[] = {
+		{ "source in a range",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(8090), .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT,
+		  EVENT(INGRESS) },
+		{ "source of no range",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "172.31.8.100", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  DROPS(SOURCE) },
+		{ "nor what looks like an open connection",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "172.31.8.100", .dst = N1, .sport = 5000, .dport = 8090, .proto = UDP },
+		  DROPS(SOURCE) },
+		{ "a single address",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "203.0.113.7", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT },
+		{ "its neighbour",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "203.0.113.8", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  DROPS(SOURCE) },
+		{ "the machine itself over its loopback",
+		  PROG_LO,
+		  LO,
+		  { .src = "127.0.0.1", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT },
+		{ "the machine itself from another address",
+		  PROG_LO,
+		  LO,
+		  { .src = "172.31.8.11", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  DROPS(SOURCE) },
+		{ "a task counts with its own address",
+		  PROG_TASK,
+		  H0,
+		  { .smac = O1_MAC,
+		    .dmac = HOST_MAC,
+		    .src = "10.0.1.11",
+		    .dst = N1,
+		    .sport = 5000,
+		    .dport = 8090,
+		    .proto = TCP,
+		    .tcp = SYN },
+		  DROPS(SOURCE) },
+		{ "another service has no ranges",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "172.31.8.100", .dst = N1, .sport = 5000, .dport = 8081, .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT },
+	};
+	static const struct row elsewhere[] = {
+		{ "not published at this address",
+		  PROG_UPLINK,
+		  UP0,
+		  { C(8090), .proto = TCP, .tcp = SYN },
+		  TC_ACT_UNSPEC },
+	};
+	static const struct row open[] = {
+		{ "no ranges any more",
+		  PROG_UPLINK,
+		  UP0,
+		  { .src = "172.31.8.100", .dst = N1, .sport = 5000, .dport = 8090, .proto = TCP, .tcp = SYN },
+		  TC_ACT_REDIRECT },
+	};
+	struct ebpf_backend b = { .ip = ip_of("10.0.0.11"), .local = true, .state = DP_SERVING };
+	struct ebpf_range r[] = { { .net = ip_of("172.31.9.0"), .prefix = 24 },
+		                  { .net = ip_of("203.0.113.7"), .prefix = 32 },
+		                  { .net = ip_of("172.31.9.128"), .prefix = 25, .dialled = true } };
+	struct ebpf_service s = { .key = 80, .vni = INGRESS_VNI, .backends = &b, .n = 1, .ranges = r, .n_ranges = 2 };
+
+	(void)state;
+	OK(ebpf_set_service(e, &s, &err));
+	set_port(8090, 80, false);
+	RUN(limited);
+	s.n_ranges = 3;
+	OK(ebpf_set_service(e, &s, &err));
+	RUN(elsewhere);
+	s.n_ranges = 0;
+	OK(ebpf_set_service(e, &s, &err));
+	RUN(open);
+	ebpf_del_port(e, TCP, 8090);
+	ebpf_del_port(e, UDP, 8090);
+	ebpf_del_service(e, 80);
+}
+
+static void set_affine(const enum dp_backend_state *states, const bool *spare, uint32_t seconds)
+{
+	struct ebpf_backend b[CROWD] = {};
+	struct ebpf_service s = { .key = 77, .vni = INGRESS_VNI, .backends = b, .affinity_s = seconds };
+
+	for (int i = 0; i < CROWD; i++) {
+		char ip[16];
+		snprintf(ip, sizeof(ip), "10.0.0.%d", 21 + i);
+		if (states[i] == DP_BACKEND_STATE_MAX)
+			continue;
+		b[s.n] = (struct ebpf_backend){
+			.ip = ip_of(ip), .node = ip_of(N2), .state = states[i], .spare = spare && spare[i]
+		};
+		s.n++;
+	}
+	OK(ebpf_set_service(e, &s, &err));
+}
+
+/* A client's connections all go where its first went, also when the set changes; open ones stay when that ends. */
+static void affinity(void **state)
+{
+	enum dp_backend_state states[CROWD];
+	bool spare[CROWD] = {};
+	struct timespec past = { .tv_sec = 1, .tv_nsec = 200000000 };
+
+	(void)state;
+	for (int i = 0; i < CROWD; i++)
+		states[i] = DP_BACKEND_STATE_MAX;
+	states[0] = DP_SERVING;
+	set_affine(states, NULL, 1);
+	set_port(8099, 77, false);
+	assert_int_equal(goes_to(0, SYN), 0);
+	for (int i = 1; i < CROWD; i++)
+		states[i] = DP_SERVING;
+	set_affine(states, NULL, 1);
+	for (int f = 0; f < 50; f++)
+		assert_int_equal(goes_to(f, SYN), 0);
+	nanosleep(&past, NULL);
+	int now = goes_to(100, SYN);
+	for (int f = 101; f < 150; f++)
+		assert_int_equal(goes_to(f, SYN), now);
+	for (int f = 0; f < 50; f++)
+		assert_int_equal(goes_to(f, ACK), 0);
+	/* Whoever takes nothing new loses its clients' new connections, and keeps the open ones. */
+	spare[now] = true;
+	set_affine(states, spare, 3600);
+	int next = goes_to(200, SYN);
+	assert_int_not_equal(next, now);
+	for (int f = 100; f < 150; f++)
+		assert_int_equal(goes_to(f, ACK), now);
+	states[next] = DP_DRAINING;
+	set_affine(states, spare, 3600);
+	assert_int_not_equal(goes_to(201, SYN), next);
+	assert_int_equal(goes_to(200, ACK), next);
+	ebpf_del_service(e, 77);
+}
+
+#endif

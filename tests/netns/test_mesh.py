@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a service's mesh.* labels and splits do to its traffic.
+
+    client .10 ──┬── n1 .11 (manager) ── tasks
+                 ├── n2 .12 ──────────── tasks
+                 └── n3 .13 ──────────── tasks
+"""
+import collections
+import re
+
+from meshlab import IMAGE, wait_for
+
+
+def overlay(lab, name, *args):
+    lab.meshctl(1, "network", "create", "-d", "overlay", *args, name)
+
+
+def on_node(k):
+    return ["--constraint", f"node.hostname==n{k}"]
+
+
+def ask(lab, url, n, where=0):
+    """host -> how many of n new connections it answered."""
+    p = lab.client if not where else lambda *a, **kw: lab.node_exec(where, *a, **kw)
+    out = p("sh", "-c", f"for i in $(seq {n}); do curl -sS -m 4 {url} || echo failed; done").stdout
+    assert "failed" not in out
+    return collections.Counter(re.findall(r"host=(\S+)", out))
+
+
+def drops(lab, k, reason):
+    return int(re.search(rf'mesh_dropped_packets_total{{reason="{reason}"}} (\d+)', lab.raw(k, "GET", "/metrics")[1].decode()).group(1))
+
+
+def label(lab, service, *pairs):
+    lab.meshctl(1, "service", "update", "-d", *[x for p in pairs for x in ("--label-add", p)], service)
+
+
+def containers(tasks):
+    return {t["Status"]["ContainerStatus"]["ContainerID"][:12] for t in tasks}
+
+
+# ---- labels ----
+
+def test_labels_are_checked(lab):
+    for bad, word in (("mesh.publish.return=dsr", "'dsr' is none of tunnel, direct"), ("mesh.nothing=1", "label mesh.nothing: unknown"),
+                      ("mesh.publish.sources=10.0.0.0/40", "no IPv4 address or range")):
+        p = lab.meshctl(1, "service", "create", "-d", "--name", "bad", "--label", bad, IMAGE, rc=1)
+        assert word in p.stderr, p.stderr
+    lab.create("--name", "web", "--label", "mesh.affinity=client", IMAGE)
+    assert "none of client, none" in lab.meshctl(1, "service", "update", "-d", "--label-add", "mesh.affinity=ip", "web", rc=1).stderr
+
+
+def test_direct_return(lab):
+    """The answer does not pass the node that was dialled: its tunnel sees one direction only."""
+    lab.create("--name", "web", "-p", "8080:8000", *on_node(2), "--label", "mesh.publish.return=direct", IMAGE)
+    assert lab.fields(f"http://{lab.addr(1)}:8080/")["client"].split(":")[0] == lab.client_addr
+    out = lambda: int(re.search(r"TX:.*\n\s+(\d+)", lab.node_exec(2, "ip", "-s", "link", "show", "dev", tunnel).stdout).group(1))
+    tunnel = re.search(r"\d+: (\S+?)[:@].*\n.*vxlan|\d+: (\S+):.* vxlan", lab.node_exec(2, "ip", "-o", "-d", "link", "show", "type", "vxlan").stdout)
+    tunnel = next(g for g in tunnel.groups() if g)
+    before = out()
+    for _ in range(20):
+        assert lab.fields(f"http://{lab.addr(1)}:8080/")["version"] == "1"
+    direct = out() - before
+    label(lab, "web", "mesh.publish.return=tunnel")
+
+    def tunnelled():
+        begin = out()
+        for _ in range(20):
+            assert lab.fields(f"http://{lab.addr(1)}:8080/")["version"] == "1"
+        return out() - begin
+    wait_for(lambda: tunnelled() > direct + 3000, 10, "answers through the tunnel")
+
+
+def test_local(lab):
+    """prefer: the dialled node's own tasks, while it has any; require: nobody else's."""
+    web = lab.create("--name", "web", "--replicas", "2", "-p", "8080:8000", "--constraint", "node.hostname!=n3", "--label",
+                     "mesh.publish.local=prefer", IMAGE, n=2)
+    by_node = {lab.node_number(t): containers([t]).pop() for t in web}
+    assert set(by_node) == {1, 2}
+    for k in (1, 2):
+        assert set(ask(lab, f"http://{lab.addr(k)}:8080/", 15)) == {by_node[k]}
+    assert len(ask(lab, f"http://{lab.addr(3)}:8080/", 40)) == 2
+    label(lab, "web", "mesh.publish.local=require")
+    wait_for(lambda: lab.curl(f"http://{lab.addr(3)}:8080/", rc=None, m=1).returncode == 28, 15, "n3 to answer nothing")
+    for k in (1, 2):
+        assert set(ask(lab, f"http://{lab.addr(k)}:8080/", 15)) == {by_node[k]}
+    label(lab, "web", "mesh.publish.local=off")
+    wait_for(lambda: len(ask(lab, f"http://{lab.addr(1)}:8080/", 20)) == 2, 15, "both to answer on n1")
+
+
+def test_affinity(lab):
+    """A client stays with its task although others come, from outside and from a task; another client may be elsewhere."""
+    overlay(lab, "net")
+    lab.create("--name", "web", "--network", "net", "-p", "8080:8000", "--label", "mesh.affinity=client", "--label",
+               "mesh.affinity.timeout=1h", IMAGE)
+    asker = lab.create("--name", "cli", "--network", "net", IMAGE, "sleep", "100000")[0]
+
+    def inside():
+        p = lab.exec(asker, "sh", "-c", "for i in $(seq 12); do timeout 4 wget -q -O - http://web:8000/ || echo failed; done")
+        assert "failed" not in p.stdout
+        return set(re.findall(r"host=(\S+)", p.stdout))
+    outside = lambda: set(ask(lab, f"http://{lab.addr(1)}:8080/", 12))
+    first = containers(lab.wait_running("web", 1))
+    assert outside() == first and inside() == first
+    lab.meshctl(1, "service", "scale", "-d", "web=6")
+    for _ in range(5):
+        assert outside() == first and inside() == first
+    lab.wait_running("web", 6)
+    assert outside() == first and inside() == first
+
+
+def test_sources_and_addresses(lab):
+    lab.create("--name", "web", "-p", "8080:8000", *on_node(2), "--label", "mesh.publish.sources=203.0.113.0/24", IMAGE)
+    before = drops(lab, 1, "source")
+    assert lab.curl(f"http://{lab.addr(1)}:8080/", rc=None, m=1).returncode == 28
+    assert drops(lab, 1, "source") > before
+    assert lab.fields("http://127.0.0.1:8080/", where=1)["version"] == "1"
+    label(lab, "web", f"mesh.publish.sources=203.0.113.0/24,{lab.client_addr}")
+    wait_for(lambda: lab.curl(f"http://{lab.addr(1)}:8080/", rc=None, m=1).returncode == 0, 10, "the client to be let in")
+    label(lab, "web", f"mesh.publish.addresses={lab.addr(2)}")
+    wait_for(lambda: lab.curl(f"http://{lab.addr(1)}:8080/", rc=None, m=1).returncode == 7, 10, "n1's address to refuse")
+    assert lab.fields(f"http://{lab.addr(2)}:8080/")["version"] == "1"
+
+
+# ---- splits ----
+
+def split(lab, *args, **kw):
+    return lab.meshctl(1, "service", "split", *args, **kw)
+
+
+def test_split(lab):
+    """web's VIP and port: 80 to 20 with the canary, then all to it in one step, under load without a failure, and back."""
+    overlay(lab, "net")
+    web = lab.create("--name", "web", "--replicas", "2", "--network", "net", "-p", "8080:8000", IMAGE, n=2)
+    canary = lab.create("--name", "canary", "--network", "net", "-p", "8000", IMAGE)
+    asker = lab.create("--name", "cli", "--network", "net", IMAGE, "sleep", "100000")[0]
+    url = f"http://{lab.addr(3)}:8080/"
+
+    def inside(n):
+        p = lab.exec(asker, "sh", "-c", f"for i in $(seq {n}); do timeout 4 wget -q -O - http://web:8000/ || echo failed; done")
+        assert "failed" not in p.stdout
+        return collections.Counter(re.findall(r"host=(\S+)", p.stdout))
+    part = lambda c: c[containers(canary).pop()]
+    assert "not found" in split(lab, "web=9", "nobody=1", rc=1).stderr
+    assert "no split" in split(lab, "web").stdout
+    out = split(lab, "web=80", "canary=20").stdout
+    assert re.search(r"web +80 +80.0 % over 2 tasks", out) and re.search(r"canary +20 +20.0 % over 1 task\b", out), out
+    wait_for(lambda: part(ask(lab, url, 20)) > 0, 10, "the canary to get something")
+    assert 6 <= part(ask(lab, url, 120)) <= 46 and 6 <= part(inside(120)) <= 46
+    assert "canary" in lab.meshctl(1, "service", "inspect", "--pretty", "web").stdout.split("Split:")[1]
+    load = lab.load(*[f"{a}:8080" for a in lab.addresses])
+    split(lab, "web=0", "canary=100")
+    wait_for(lambda: set(ask(lab, url, 20)) == containers(canary), 10, "everything to go to the canary")
+    assert set(ask(lab, url, 60)) == containers(canary) and set(inside(30)) == containers(canary)
+    split(lab, "--rm", "web")
+    wait_for(lambda: not part(ask(lab, url, 20)), 10, "the split to end")
+    assert set(ask(lab, url, 60)) == containers(web) and set(inside(40)) == containers(web)
+    result = load.stop()
+    assert result["ok"] > 50 and not result["failed"], result
+    assert "no split" in split(lab, "web").stdout
+
+
+def test_split_needs_what_the_service_has(lab):
+    overlay(lab, "net")
+    lab.create("--name", "web", "--network", "net", "-p", "8080:8000", IMAGE)
+    lab.create("--name", "alone", IMAGE)
+    lab.create("--name", "inner", "--network", "net", IMAGE)
+    assert "service 'alone' is not on network 'net'" in split(lab, "web=1", "alone=1", rc=1).stderr
+    assert "--publish-add" in split(lab, "web=1", "inner=1", rc=1).stderr
+    assert "is not SERVICE=WEIGHT" in split(lab, "web=1", "inner", rc=1).stderr
