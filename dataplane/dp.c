@@ -164,6 +164,8 @@ static void do_metrics(struct dp *d)
 	write_counter(&b, "mesh_dataplane_tasks", "Tasks wired on this node.", "gauge", d->tasks.count);
 	write_counter(&b, "mesh_dataplane_passes_total", "Passes over the desired state.", "counter", d->passes);
 	write_counter(&b, "mesh_dataplane_operations_total", "Changes made to the kernel's tables.", "counter", d->ops);
+	write_counter(&b, "mesh_closed_sockets_total", "Sockets of tasks closed because their peer is gone.", "counter",
+	              d->sockets_closed);
 	write_counter(&b, "mesh_dataplane_failures_total", "Changes the kernel refused.", "counter", d->op_failures);
 	write_dns(d, &b);
 	if (d->drv->service_stats)

@@ -312,6 +312,25 @@ static void report_applied(struct dp *d, int code, const struct str_list *proble
 	d->report(d->arg, &r);
 }
 
+/* Once for each network that lost an endpoint; ops names them until the tables forget. */
+static void close_stuck(struct dp *d, const struct plan_ops *ops, bool swept)
+{
+	struct VEC(uint32_t) done = { 0 };
+	if (swept) /* before a restart of ours nobody watched */
+		dp_close_stuck(d, 0);
+	for (size_t i = 0; i < ops->len && !swept; i++) {
+		const struct plan_op *op = &ops->data[i];
+		bool again = !op->lost_vni;
+		for (size_t k = 0; k < done.len && !again; k++)
+			again = done.data[k] == op->lost_vni;
+		if (again)
+			continue;
+		vec_push(&done, op->lost_vni);
+		dp_close_stuck(d, op->lost_vni);
+	}
+	vec_fini(&done);
+}
+
 void dp_pass(struct dp *d)
 {
 	struct inputs in = { 0 };
@@ -346,7 +365,8 @@ void dp_pass(struct dp *d)
 	apply_nft(d, &problems);
 	apply_reserved(d);
 	check_self(d, &problems);
-	if (!d->swept && d->attach_done && d->desired.whole) {
+	bool sweeps = !d->swept && d->attach_done && d->desired.whole;
+	if (sweeps) {
 		d->drv->sweep(d);
 		d->swept = true;
 	}
@@ -355,6 +375,7 @@ void dp_pass(struct dp *d)
 	for (size_t i = 0; i < d->attached.len; i++)
 		dp_report_task(d, DP_ATTACHED, &d->attached.data[i], 0, "");
 	d->attached.len = 0;
+	close_stuck(d, &ops, sweeps);
 	report_degraded(d, &problems);
 	vec_fini(&in.ifaces);
 	vec_fini(&in.ports);

@@ -130,6 +130,7 @@ struct dp {
 	struct dp_host host;           /* as it is */
 	struct dp_host *host_reported; /* as it was last said */
 
+	bool no_destroy; /* the kernel cannot close sockets of others */
 	bool dirty, observe_again, nft_stands, attach_done, swept;
 	char degraded[256];
 	uint64_t applied; /* last version reported */
@@ -137,7 +138,7 @@ struct dp {
 	int64_t host_at, retry_at;
 	int journal;         /* STATE/dataplane.state, open at its end; -1: the next change writes it anew */
 	size_t journal_left; /* bytes until then */
-	uint64_t passes, ops, op_failures;
+	uint64_t passes, ops, op_failures, sockets_closed;
 };
 
 /* dp.c */
@@ -164,6 +165,12 @@ int dp_read_reserved(struct dp *d) MESH_MUST_CHECK;
 void dp_do_watch_listen(struct dp *d, struct cmd *c, int64_t now);
 void dp_do_watch_flows(struct dp *d, const task_id *task, int64_t now);
 void dp_poll_tasks(struct dp *d, int64_t now);
+
+/*
+ * dp_stuck.c: closes the sockets of tasks here whose peer is an address of one of their networks that nobody has any
+ * more: nothing would ever answer them. vni 0: of all networks.
+ */
+void dp_close_stuck(struct dp *d, uint32_t vni);
 
 /* dp_observe.c */
 int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;

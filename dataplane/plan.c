@@ -404,7 +404,10 @@ void plan_diff(const struct plan_table *have, const struct plan_table *want, str
 		MAP_FOREACH(&have->items, e) {
 			const struct item *h = e->value;
 			if ((int)h->kind == k && !map_has(&want->items, e->key))
-				vec_push(out, ((struct plan_op){ .del = true, .item = h }));
+				vec_push(out,
+				         ((struct plan_op){ .del = true,
+				                            .item = h,
+				                            .lost_vni = k == ITEM_ENDPOINT ? h->endpoint.vni : 0 }));
 		}
 	}
 }

@@ -84,6 +84,7 @@ void plan_want(const struct plan_in *in, struct plan_table *out, struct str_list
 
 struct plan_op {
 	bool del;
+	uint32_t lost_vni;       /* of an endpoint that goes */
 	const struct item *item; /* of want, or of have when del; borrowed */
 };
 struct plan_ops VEC(struct plan_op);

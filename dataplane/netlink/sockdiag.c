@@ -44,7 +44,10 @@ static void push(struct sd_socks *out, uint8_t protocol, const struct nlmsghdr *
 		             .state = m->idiag_state,
 		             .port = ntohs(m->id.idiag_sport),
 		             .peer_port = ntohs(m->id.idiag_dport),
-		             .inode = m->idiag_inode };
+		             .inode = m->idiag_inode,
+		             .family = m->idiag_family };
+	_Static_assert(sizeof(s.id) == sizeof(m->id), "sockid");
+	memcpy(s.id, &m->id, sizeof(s.id));
 	ip_from(&s.local, m->idiag_family, m->id.idiag_src);
 	ip_from(&s.peer, m->idiag_family, m->id.idiag_dst);
 	int left = (int)h->nlmsg_len - (int)NLMSG_LENGTH(sizeof(*m));
@@ -54,9 +57,38 @@ static void push(struct sd_socks *out, uint8_t protocol, const struct nlmsghdr *
 	vec_push(out, s);
 }
 
+static __thread uint32_t seq; /* of requests; an answer to an older one is the rest of what timed out */
+
+int sd_destroy(int fd, const struct sd_sock *s)
+{
+	struct {
+		struct nlmsghdr h;
+		struct inet_diag_req_v2 r;
+	} req = { .h = { .nlmsg_len = sizeof(req),
+		         .nlmsg_type = SOCK_DESTROY,
+		         .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+		         .nlmsg_seq = ++seq },
+		  .r = { .sdiag_family = s->family, .sdiag_protocol = s->protocol } };
+	char buf[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
+	memcpy(&req.r.id, s->id, sizeof(req.r.id));
+	if (send(fd, &req, sizeof(req), 0) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = recv(fd, buf, sizeof(buf), 0);
+		const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!NLMSG_OK(h, (size_t)n) || h->nlmsg_seq != seq || h->nlmsg_type != NLMSG_ERROR)
+			continue;
+		int rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+		return rc == -EOPNOTSUPP || rc == -EINVAL ? MESH_E_UNSUPPORTED : rc;
+	}
+}
+
 static int dump_family(int fd, uint8_t family, uint8_t protocol, uint32_t states, struct sd_socks *out)
 {
-	static __thread uint32_t seq;
 	struct {
 		struct nlmsghdr h;
 		struct inet_diag_req_v2 r;
@@ -77,7 +109,7 @@ static int dump_family(int fd, uint8_t family, uint8_t protocol, uint32_t states
 		int left = (int)n;
 		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_seq != seq)
-				continue; /* the rest of a dump that timed out */
+				continue;
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)

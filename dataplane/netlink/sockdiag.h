@@ -17,6 +17,8 @@ struct sd_sock {
 	uint16_t port, peer_port;
 	struct dp_ip local, peer; /* a v6 wildcard is all zero, a v4 one ::ffff:0.0.0.0 */
 	uint32_t inode;           /* 0: the kernel's own */
+	uint8_t family;
+	uint8_t id[48]; /* struct inet_diag_sockid: names it to the kernel */
 };
 struct sd_socks VEC(struct sd_sock);
 
@@ -26,6 +28,11 @@ int sd_open(struct mesh_err *err) MESH_MUST_CHECK;
 int sd_dump(int fd, uint8_t protocol, uint32_t states, struct sd_socks *out) MESH_MUST_CHECK;
 /* Listening TCP sockets and bound, unconnected UDP ones. */
 int sd_listening(int fd, struct sd_socks *out) MESH_MUST_CHECK;
+/*
+ * Aborts a socket of the namespace: its owner gets ECONNABORTED. MESH_E_UNSUPPORTED on a kernel without
+ * CONFIG_INET_DIAG_DESTROY; -ENOENT when it is gone already.
+ */
+int sd_destroy(int fd, const struct sd_sock *s) MESH_MUST_CHECK;
 /* Does a packet to ip:port reach this listening socket? */
 bool sd_accepts(const struct sd_sock *s, const struct dp_ip *ip, uint16_t port);
 

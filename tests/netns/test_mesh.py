@@ -7,8 +7,9 @@
 """
 import collections
 import re
+import sys
 
-from meshlab import IMAGE, wait_for
+from meshlab import IMAGE, MESHCTL, wait_for
 
 
 def overlay(lab, name, *args):
@@ -168,3 +169,62 @@ def test_split_needs_what_the_service_has(lab):
     assert "service 'alone' is not on network 'net'" in split(lab, "web=1", "alone=1", rc=1).stderr
     assert "--publish-add" in split(lab, "web=1", "inner=1", rc=1).stderr
     assert "is not SERVICE=WEIGHT" in split(lab, "web=1", "inner", rc=1).stderr
+
+
+# ---- backends that die ----
+
+STUCK = """
+import socket, sys, time
+host = sys.argv[1]
+t = socket.create_connection((host, 8000), 5); t.settimeout(60)
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(60); u.connect((host, 8000))
+n = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); n.settimeout(0.3)
+u.send(b"a"); first = u.recv(2000).decode()
+n.sendto(b"a", (host, 8000)); n.recvfrom(2000)
+assert t.getpeername() == (host, 8000) and u.getpeername() == (host, 8000), (t.getpeername(), u.getpeername())
+print("up", flush=True)
+sys.stdin.readline()
+begin = time.monotonic()
+for name, s in (("tcp", t), ("udp", u)):
+    try:
+        print(name, s.recv(2000), flush=True)
+    except OSError as e:
+        print(name, type(e).__name__, flush=True)
+begin = time.monotonic()
+while True:
+    try:
+        n.sendto(b"hello", (host, 8000))
+        data, who = n.recvfrom(2000)
+        assert who == (host, 8000)
+        break
+    except OSError:
+        assert time.monotonic() - begin < 20
+print("moved", round(time.monotonic() - begin, 2), flush=True)
+u.connect((host, 8000)); u.send(b"again"); print("again", b"said=again" in u.recv(2000), flush=True)
+"""
+
+
+def with_python(*args):
+    mounts = [x for d in ("/usr", "/lib", "/lib64") for x in ("--mount", f"type=bind,source={d},target={d},readonly")]
+    return [*args, *mounts, "--stop-signal", "SIGKILL", IMAGE, "sleep", "100000"]
+
+
+def test_sockets_of_a_dead_backend_are_closed(lab):
+    """Connected sockets that nobody will ever answer end with an error; a datagram socket goes on with another task."""
+    overlay(lab, "net")
+    lab.create("--name", "web", "--network", "net", "--publish", "published=8000,target=8000,mode=host", *on_node(2), IMAGE)
+    asker = lab.create("--name", "cli", "--network", "net", *on_node(1), *with_python())[0]
+    vip = lab.get(1, "/services/web")["Endpoint"]["VirtualIPs"][0]["Addr"].split("/")[0]
+    pid = asker["Status"]["ContainerStatus"]["ContainerID"]
+    p = lab.spawn(None, MESHCTL, "-H", f"unix://{lab.sock(1)}", "exec", "-i", pid, sys.executable, "-c", STUCK, vip, stdin=-1, stdout=-1)
+    assert p.stdout.readline() == "up\n"
+    lab.verb("cut", 2)
+    try:
+        lab.meshctl(1, "service", "update", "-d", "--constraint-rm", "node.hostname==n2", "--constraint-add", "node.hostname==n3", "web")
+        out, _ = p.communicate("go\n", timeout=60)
+    finally:
+        lab.verb("heal", 2)
+        lab.wait_nodes()
+    lines = dict(line.split(" ", 1) for line in out.splitlines())
+    assert lines["tcp"] == "ConnectionAbortedError" and lines["udp"] == "ConnectionAbortedError", out
+    assert "moved" in lines and lines["again"] == "True", out
