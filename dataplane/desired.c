@@ -52,6 +52,121 @@ static const char *key_of(int kind, const void *obj, char out[KEY_MAX])
 	}
 }
 
+/* ---- claims -------------------------------------------------------------------------------------- */
+
+const struct claim *desired_claim(const struct desired *d, const char *key)
+{
+	return map_get(&d->claims, key);
+}
+
+static void touch_key(struct desired *d, const char *key)
+{
+	map_put(&d->dirty, key, d);
+}
+
+/* Puts new (nullable) in the place of old (nullable) among those who claim key. */
+static void claim(struct desired *d, const char *key, const void *old, const void *new)
+{
+	struct claim *c = map_get(&d->claims, key), *was = c;
+	size_t i = 0, n = c ? c->n : 0;
+	touch_key(d, key);
+	while (i < n && (!old || c->by[i] != old))
+		i++;
+	if (i < n && new) {
+		c->by[i] = new;
+	} else if (i < n) {
+		memmove(&c->by[i], &c->by[i + 1], (n - i - 1) * sizeof(c->by[0]));
+		if (--c->n == 0)
+			free(map_del(&d->claims, key));
+	} else if (new) {
+		c = xrealloc(c, sizeof(*c) + (n + 1) * sizeof(c->by[0]));
+		c->n = n + 1;
+		c->by[n] = new;
+		if (c != was)
+			map_put(&d->claims, key, c);
+	}
+}
+
+static void claim_service(struct desired *d, const struct dp_service *s, const void *old, const void *new)
+{
+	char key[DESIRED_CLAIM_MAX];
+	snprintf(key, sizeof(key), "s %s/%s", s->id.s, s->network.s);
+	touch_key(d, key);
+	if (s->vip && *s->vip) {
+		snprintf(key, sizeof(key), "v %s", s->vip);
+		claim(d, key, old, new);
+	}
+	for (size_t i = 0; i < s->ports.n; i++) {
+		snprintf(key, sizeof(key), "p %d %u", s->ports.v[i].protocol, s->ports.v[i].published);
+		claim(d, key, old, new);
+	}
+	for (size_t i = 0; i < s->split.n; i++) {
+		snprintf(key, sizeof(key), "t %s/%s", s->split.v[i].service.s, s->network.s);
+		claim(d, key, old, new);
+	}
+}
+
+/* Services whose split names this one have its tasks among their backends. */
+static void touch_sharers(struct desired *d, const struct dp_endpoint *e)
+{
+	char key[DESIRED_CLAIM_MAX];
+	snprintf(key, sizeof(key), "t %s/%s", e->service.s, e->network.s);
+	const struct claim *c = desired_claim(d, key);
+	for (size_t i = 0; c && i < c->n; i++) {
+		const struct dp_service *s = c->by[i];
+		snprintf(key, sizeof(key), "s %s/%s", s->id.s, s->network.s);
+		touch_key(d, key);
+	}
+}
+
+static void claim_endpoint(struct desired *d, const struct dp_endpoint *e, const void *old, const void *new)
+{
+	char key[DESIRED_CLAIM_MAX];
+	snprintf(key, sizeof(key), "e %s %s", e->network.s, e->addr ? e->addr : "");
+	claim(d, key, old, new);
+	if (ID_EMPTY(e->service))
+		return;
+	snprintf(key, sizeof(key), "s %s/%s", e->service.s, e->network.s);
+	claim(d, key, old, new);
+	touch_sharers(d, e);
+}
+
+/* What obj claims: new (nullable) in the place of old (nullable), of which obj is one. */
+static void claim_as(struct desired *d, int kind, const void *obj, const void *old, const void *new)
+{
+	if (kind == DP_SERVICE)
+		claim_service(d, obj, old, new);
+	else if (kind == DP_ENDPOINT)
+		claim_endpoint(d, obj, old, new);
+	else
+		d->all_dirty = true;
+}
+
+void desired_touch_endpoint(struct desired *d, const network_id *n, const struct dp_ip *ip)
+{
+	char key[DESIRED_CLAIM_MAX], text[DP_IP_TEXT_MAX];
+	snprintf(key, sizeof(key), "e %s %s", n->s, dp_ip_format(ip, text));
+	touch_key(d, key);
+}
+
+void desired_touch_port(struct desired *d, int protocol, uint32_t published)
+{
+	char key[DESIRED_CLAIM_MAX];
+	snprintf(key, sizeof(key), "p %d %u", protocol, published);
+	touch_key(d, key);
+}
+
+void desired_touch_task(struct desired *d, const task_id *task, const network_id *n)
+{
+	char key[KEY_MAX];
+	snprintf(key, sizeof(key), "%s/%s", task->s, n->s);
+	const struct dp_endpoint *e = map_get(&d->endpoints, key);
+	if (e)
+		claim_endpoint(d, e, e, e);
+}
+
+/* ---- changes ------------------------------------------------------------------------------------- */
+
 static void touch(struct desired *d, int kind, const void *obj)
 {
 	if (kind == DP_NETWORK)
@@ -71,10 +186,20 @@ static void clear_kind(struct desired *d, int kind)
 	map_fini(map_of(d, kind));
 }
 
-void desired_fini(struct desired *d)
+static void clear(struct desired *d)
 {
 	for (int k = 0; k < DP_KIND_MAX; k++)
 		clear_kind(d, k);
+	MAP_FOREACH(&d->claims, e)
+		free(e->value);
+	map_fini(&d->claims);
+	map_fini(&d->dirty);
+	d->all_dirty = true;
+}
+
+void desired_fini(struct desired *d)
+{
+	clear(d);
 	map_fini(&d->dirty_nets);
 	*d = (struct desired){ 0 };
 }
@@ -86,27 +211,33 @@ static void apply_change(struct desired *d, struct dp_change *c)
 	if (!slot || !*slot)
 		return;
 	void *obj = *slot;
+	const char *k = key_of(c->kind, obj, key);
+	void *old = map_get(map_of(d, c->kind), k);
 	*slot = NULL;
 	touch(d, c->kind, obj);
-	void *old;
-	if (c->del) {
-		old = map_del(map_of(d, c->kind), key_of(c->kind, obj, key));
-		sch_free(schemas[c->kind], obj);
-	} else {
-		old = map_put(map_of(d, c->kind), key_of(c->kind, obj, key), obj);
-	}
+	if (!c->del)
+		claim_as(d, c->kind, obj, old, obj);
+	/* What is claimed no more. */
+	if (old)
+		claim_as(d, c->kind, old, old, NULL);
+	if (c->del)
+		map_del(map_of(d, c->kind), k);
+	else
+		map_put(map_of(d, c->kind), k, obj);
+	sch_free(schemas[c->kind], c->del ? obj : NULL);
 	sch_free(schemas[c->kind], old);
 }
 
 void desired_apply(struct desired *d, struct dp_delta *delta)
 {
 	if (delta->snapshot) {
-		for (int k = 0; k < DP_KIND_MAX; k++)
-			clear_kind(d, k);
+		clear(d);
 		d->whole = true;
 	}
-	if (!ID_EMPTY(delta->self))
+	if (!ID_EMPTY(delta->self)) {
+		d->all_dirty |= !ID_EQ(d->self, delta->self);
 		d->self = delta->self;
+	}
 	for (size_t i = 0; i < delta->changes.n; i++)
 		apply_change(d, &delta->changes.v[i]);
 	d->version = delta->version;

@@ -407,6 +407,9 @@ static void release(struct dp *d)
 	nft_close(d->nft);
 	dp_zones_fini(d);
 	plan_table_fini(&d->have);
+	MAP_FOREACH(&d->problems, e)
+		free(e->value);
+	map_fini(&d->problems);
 	desired_fini(&d->desired);
 	host_watch_fini(&d->host_watch);
 	dp_host_free(d->host_reported);

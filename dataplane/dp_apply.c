@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -13,6 +14,29 @@
 #define STATE_MAX (256u << 20)
 
 /* ---- the driver's tables ------------------------------------------------------------------------- */
+
+static bool is_open(const struct dp *d, uint8_t proto, uint16_t port)
+{
+	struct item like = { .kind = ITEM_PORT };
+	like.port.proto = proto;
+	like.port.published = port;
+	const struct item *have = plan_table_get(&d->have, &like);
+	return have && !have->port.closed_here;
+}
+
+/* i (NULL: none any more) is in force now at the place of like. */
+static void note(struct dp *d, const struct item *like, const struct item *i)
+{
+	struct ebpf_port port = like->port;
+	bool is_port = like->kind == ITEM_PORT;
+	if (i)
+		plan_table_put(&d->have, item_dup(i));
+	else
+		plan_table_del(&d->have, like);
+	if (is_port)
+		port_set_put(&d->published, port.published,
+		             is_open(d, IPPROTO_TCP, port.published) || is_open(d, IPPROTO_UDP, port.published));
+}
 
 /* Sets or removals, as del says. Returns the first failure; what failed is tried again by the next pass. */
 static int apply_ops(struct dp *d, const struct plan_ops *ops, bool del, struct str_list *problems)
@@ -27,16 +51,20 @@ static int apply_ops(struct dp *d, const struct plan_ops *ops, bool del, struct 
 		d->ops++;
 		if (del) {
 			d->drv->del(d, op->item);
-			plan_table_del(&d->have, op->item);
+			note(d, op->item, NULL);
 			continue;
 		}
 		int rc = d->drv->set(d, op->item, &err);
 		if (!rc) {
-			plan_table_put(&d->have, item_dup(op->item));
+			note(d, op->item, op->item);
 			continue;
 		}
 		d->op_failures++;
 		first = first ? first : rc;
+		if (op->claim)
+			map_put(&d->desired.dirty, op->claim, d);
+		else
+			d->desired.all_dirty = true;
 		snprintf(text, sizeof(text), "%s: %s", item_format(op->item, what), mesh_err_text(&err, rc));
 		strs_add(problems, text);
 	}
@@ -68,9 +96,20 @@ static struct dns_zone *build_zone(const struct dp *d, const struct dp_network *
 	return dns_zone_new(net, o->services.data, o->services.len, o->endpoints.data, o->endpoints.len);
 }
 
+/* Nobody sees the names of the ingress network, and it is the largest. */
+static void drop_unseen(struct dp *d)
+{
+	MAP_FOREACH(&d->desired.dirty_nets, e) {
+		const struct dp_network *net = map_get(&d->desired.networks, e->key);
+		if (net && net->ingress)
+			map_del(&d->desired.dirty_nets, e->key);
+	}
+}
+
 /* Builds the zones of the networks that changed, and swaps them under the resolver. */
 static void apply_names(struct dp *d)
 {
+	drop_unseen(d);
 	size_t n = 0, max = d->desired.dirty_nets.count;
 	if (!max)
 		return;
@@ -207,13 +246,7 @@ static int commit(struct dp *d, struct str_list *problems)
 
 static void apply_reserved(struct dp *d)
 {
-	struct port_set want = { 0 };
-	MAP_FOREACH(&d->have.items, e) {
-		const struct item *i = e->value;
-		if (i->kind == ITEM_PORT && !i->port.closed_here)
-			port_set_add(&want, i->port.published);
-	}
-	int rc = reserve_apply(&d->reserved_ports, &want);
+	int rc = reserve_apply(&d->reserved_ports, &d->published);
 	if (rc)
 		log_debug("cannot reserve published ports error=%s", mesh_code_text(rc));
 }
@@ -265,21 +298,24 @@ static void gather(struct dp *d, struct inputs *in)
 	}
 }
 
+static bool is_named(const struct dp *d, const char *task)
+{
+	char key[2 * (MESH_ID_LEN + 1)];
+	MAP_FOREACH(&d->desired.networks, n) {
+		snprintf(key, sizeof(key), "%s/%s", task, n->key);
+		const struct dp_endpoint *e = map_get(&d->desired.endpoints, key);
+		if (e && ID_EQ(e->node, d->desired.self))
+			return true;
+	}
+	return false;
+}
+
 /* Tasks that ended here are remembered only until the manager stops naming them. */
 static void forget_down(struct dp *d)
 {
-	struct map named = { 0 };
-	if (!d->down.count)
-		return;
-	MAP_FOREACH(&d->desired.endpoints, e) {
-		const struct dp_endpoint *ep = e->value;
-		if (ID_EQ(ep->node, d->desired.self))
-			map_put(&named, ep->task.s, d);
-	}
 	MAP_FOREACH(&d->down, e)
-		if (!map_has(&named, e->key))
+		if (!is_named(d, e->key))
 			map_del(&d->down, e->key);
-	map_fini(&named);
 }
 
 static void report_degraded(struct dp *d, const struct str_list *problems)
@@ -331,31 +367,46 @@ static void close_stuck(struct dp *d, const struct plan_ops *ops, bool swept)
 	vec_fini(&done);
 }
 
+/* What was said of claims, beside what this pass met. */
+static void add_problems(const struct dp *d, struct str_list *problems)
+{
+	MAP_FOREACH(&d->problems, e)
+		strs_add(problems, e->value);
+}
+
+static void plan_pass(struct dp *d, const struct inputs *in, struct plan *plan, struct plan_ops *ops)
+{
+	struct plan_in pi = { .desired = &d->desired,
+		              .all = d->desired.all_dirty,
+		              .self = d->self,
+		              .host_addrs = d->host_addrs.data,
+		              .n_host_addrs = d->host_addrs.len,
+		              .ifaces = in->ifaces.data,
+		              .n_ifaces = in->ifaces.len,
+		              .host_ports = in->ports.data,
+		              .n_host_ports = in->ports.len,
+		              .down = &d->down,
+		              .local = d->local,
+		              .taken = host_takes,
+		              .arg = d,
+		              .have = &d->have };
+	plan_want(&pi, plan, &d->problems);
+	plan_diff(&d->have, plan, ops);
+	map_fini(&d->desired.dirty);
+	d->desired.all_dirty = false;
+}
+
 void dp_pass(struct dp *d)
 {
 	struct inputs in = { 0 };
-	struct plan_table want = { 0 };
+	struct plan plan = { 0 };
 	struct plan_ops ops = { 0 };
 	struct str_list problems = { 0 };
 	d->dirty = false;
 	d->passes++;
 	forget_down(d);
 	gather(d, &in);
-	struct plan_in pi = { .desired = &d->desired,
-		              .self = d->self,
-		              .host_addrs = d->host_addrs.data,
-		              .n_host_addrs = d->host_addrs.len,
-		              .ifaces = in.ifaces.data,
-		              .n_ifaces = in.ifaces.len,
-		              .host_ports = in.ports.data,
-		              .n_host_ports = in.ports.len,
-		              .down = &d->down,
-		              .local = d->local,
-		              .taken = host_takes,
-		              .arg = d,
-		              .have = &d->have };
-	plan_want(&pi, &want, &problems);
-	plan_diff(&d->have, &want, &ops);
+	plan_pass(d, &in, &plan, &ops);
 	int rc = apply_ops(d, &ops, false, &problems), committed = commit(d, &problems);
 	apply_names(d);
 	(void)apply_ops(d, &ops, true, &problems); /* removals cannot fail */
@@ -376,11 +427,12 @@ void dp_pass(struct dp *d)
 		dp_report_task(d, DP_ATTACHED, &d->attached.data[i], 0, "");
 	d->attached.len = 0;
 	close_stuck(d, &ops, sweeps);
+	add_problems(d, &problems);
 	report_degraded(d, &problems);
 	vec_fini(&in.ifaces);
 	vec_fini(&in.ports);
 	vec_fini(&ops);
-	plan_table_fini(&want);
+	plan_fini(&plan);
 	strs_clear(&problems);
 }
 

@@ -115,9 +115,10 @@ struct dp {
 
 	struct desired desired;
 	struct plan_table have;
-	struct map tasks; /* id -> struct dp_task */
-	struct map down;  /* ids of tasks that ended here and that the manager still names */
-	struct map zones; /* network id -> struct dns_zone */
+	struct map problems; /* plan.h */
+	struct map tasks;    /* id -> struct dp_task */
+	struct map down;     /* ids of tasks that ended here and that the manager still names */
+	struct map zones;    /* network id -> struct dns_zone */
 	struct VEC(struct dp_waiting) waiting;
 	struct VEC(task_id) attached; /* wired, to be reported once the pass has put them into force */
 	struct VEC(struct dp_ip) host_addrs;
@@ -125,6 +126,7 @@ struct dp {
 	struct VEC(struct dp_ip) reserved; /* local addresses of tasks of before a restart */
 	struct VEC(struct dp_ip) masqueraded;
 	struct dp_ip last_local;
+	struct port_set published;      /* what stands open here */
 	struct port_set reserved_ports; /* by us, from the host's own connections */
 	struct host_watch host_watch;
 	struct dp_host host;           /* as it is */

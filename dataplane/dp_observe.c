@@ -164,6 +164,7 @@ static void update_host_addrs(struct dp *d, const struct look *l)
 	}
 	bool same = want.len == d->host_addrs.len &&
 	            (!want.len || memcmp(want.data, d->host_addrs.data, want.len * sizeof(*want.data)) == 0);
+	d->desired.all_dirty |= !same;
 	d->dirty |= !same;
 	vec_fini(&d->host_addrs);
 	d->host_addrs.data = want.data;
@@ -246,6 +247,20 @@ void dp_observe(struct dp *d)
 		report_host(d);
 }
 
+/* Somebody began or ceased to listen on a port: what is refused may change. */
+static void touch_ports(struct dp *d, const struct dp_host_port *a, size_t na, const struct dp_host_port *b, size_t nb)
+{
+	for (size_t i = 0; i < na; i++) {
+		size_t k = 0;
+		while (k < nb && memcmp(&a[i], &b[k], sizeof(a[i])) != 0)
+			k++;
+		if (k < nb)
+			continue;
+		desired_touch_port(&d->desired, a[i].protocol, a[i].port);
+		d->dirty = true;
+	}
+}
+
 void dp_observe_ports(struct dp *d)
 {
 	size_t n = d->host.ports.len;
@@ -255,8 +270,7 @@ void dp_observe_ports(struct dp *d)
 		log_debug("sock_diag error=%s", mesh_code_text(rc));
 		return;
 	}
-	/* Somebody began or ceased to listen on a port: what is refused may change. */
-	if (n != d->host.ports.len || (n && memcmp(before, d->host.ports.data, n * sizeof(*before)) != 0))
-		d->dirty = true;
+	touch_ports(d, before, n, d->host.ports.data, d->host.ports.len);
+	touch_ports(d, d->host.ports.data, d->host.ports.len, before, n);
 	report_host(d);
 }

@@ -315,6 +315,22 @@ static void unreserve(struct dp *d, const struct dp_task *t)
 				vec_remove(&d->reserved, r);
 }
 
+/* Its places in the driver's tables: what the next pass looks at. */
+static void touch_wired(struct dp *d, const struct dp_task *t)
+{
+	for (size_t i = 0; i < t->nets.n; i++)
+		desired_touch_endpoint(&d->desired, &t->nets.v[i].network, &t->nets.v[i].wire.ip);
+	for (size_t i = 0; i < t->host_ports.n; i++)
+		desired_touch_port(&d->desired, t->host_ports.v[i].protocol, t->host_ports.v[i].published);
+}
+
+/* What the manager says of it counts no more, or counts again. */
+static void touch_named(struct dp *d, const task_id *task)
+{
+	MAP_FOREACH(&d->desired.networks, e)
+		desired_touch_task(&d->desired, task, &((const struct dp_network *)e->value)->id);
+}
+
 static void attach_now(struct dp *d, struct dp_attach *a)
 {
 	struct mesh_err err = { 0 };
@@ -337,8 +353,10 @@ static void attach_now(struct dp *d, struct dp_attach *a)
 	}
 	map_put(&d->tasks, t->id.s, t);
 	unreserve(d, t);
+	touch_wired(d, t);
 	if (map_has(&d->down, t->id.s)) {
 		map_del(&d->down, t->id.s);
+		touch_named(d, &t->id);
 		for (size_t i = 0; i < t->nets.n; i++)
 			map_put(&d->desired.dirty_nets, t->nets.v[i].network.s, d);
 	}
@@ -402,8 +420,10 @@ void dp_do_detach(struct dp *d, const task_id *tasks, size_t n)
 		drop_waiting(d, &tasks[i]);
 		struct dp_task *t = map_del(&d->tasks, tasks[i].s);
 		map_put(&d->down, tasks[i].s, d);
+		touch_named(d, &tasks[i]);
 		if (!t)
 			continue;
+		touch_wired(d, t);
 		for (size_t k = 0; k < t->nets.n; k++)
 			map_put(&d->desired.dirty_nets, t->nets.v[k].network.s, d);
 		dns_server_del(d->dns, t->id.s);

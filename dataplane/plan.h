@@ -3,6 +3,8 @@
  * Role:   what the driver's tables should hold, and the ordered operations from what they hold to that. Pure.
  * Order:  make before break: sets in the order of the kinds (what is referred to first), then removals in the
  *         opposite order. What keeps its key is replaced in place, so nothing can collide.
+ * Scope:  everything, or the claims (dataplane/desired.h) that changed: what that costs does not depend on how much
+ *         there is. Both come from the same code, claim by claim.
  * Owner:  a table owns its items.
  */
 #ifndef DATAPLANE_PLAN_H
@@ -26,12 +28,16 @@ struct item {
 	enum item_kind kind;
 	struct dp_ip addr; /* HOST_ADDR, NODE, VIP */
 	uint64_t service;  /* VIP */
-	struct ebpf_network network;
-	struct ebpf_endpoint endpoint;
-	struct ebpf_service svc; /* .backends points to backends.data, .ranges to ranges.data */
-	struct VEC(struct ebpf_backend) backends;
-	struct VEC(struct ebpf_range) ranges;
-	struct ebpf_port port;
+	union {
+		struct ebpf_network network;
+		struct ebpf_endpoint endpoint;
+		struct ebpf_port port;
+		struct {
+			struct ebpf_service svc; /* .backends points to backends.data, .ranges to ranges.data */
+			struct VEC(struct ebpf_backend) backends;
+			struct VEC(struct ebpf_range) ranges;
+		};
+	};
 };
 void item_free(struct item *i);
 struct item *item_dup(const struct item *i);
@@ -65,6 +71,7 @@ struct plan_host_port {
 };
 struct plan_in {
 	const struct desired *desired;
+	bool all; /* look at everything, not only at desired->dirty */
 	struct dp_ip self;
 	const struct dp_ip *host_addrs;
 	size_t n_host_addrs;
@@ -79,22 +86,33 @@ struct plan_in {
 	void *arg;
 	const struct plan_table *have; /* a published port that is in force stays so when the host listens later */
 };
-/* Appends to problems what an operator must hear: ports refused, ports published twice, bad addresses. */
-void plan_want(const struct plan_in *in, struct plan_table *out, struct str_list *problems);
+struct plan {
+	struct plan_table want;
+	bool all;            /* everything was looked at */
+	struct map examined; /* else: key text of an item whose place was -> the claim's key */
+};
+void plan_fini(struct plan *p);
+/*
+ * problems: claim key -> what an operator must hear (ports refused, ports published twice, bad addresses), kept from
+ * pass to pass: those of the claims looked at are replaced. The maps own the text.
+ */
+void plan_want(const struct plan_in *in, struct plan *out, struct map *problems);
 
 struct plan_op {
 	bool del;
 	uint32_t lost_vni;       /* of an endpoint that goes */
 	const struct item *item; /* of want, or of have when del; borrowed */
+	const char *claim;       /* whose this is; NULL when all were looked at */
 };
 struct plan_ops VEC(struct plan_op);
-void plan_diff(const struct plan_table *have, const struct plan_table *want, struct plan_ops *out);
+void plan_diff(const struct plan_table *have, const struct plan *plan, struct plan_ops *out);
 
 /*
- * plan_services.c: the services with their backends. Which of them take new flows here, and with which weight, follows
+ * plan_services.c: a service with its backends. Which of them take new flows here, and with which weight, follows
  * from the split and from whether traffic may leave the node.
  */
-void plan_want_services(const struct plan_in *in, struct plan_table *out, struct str_list *problems);
+struct wanting;
+struct item *plan_service_item(struct wanting *w, const struct plan_in *in, const struct dp_service *s, uint32_t vni);
 /* Where an endpoint is. False when it has no place a packet could go to. */
 struct plan_place {
 	const struct dp_network *net;
@@ -102,7 +120,8 @@ struct plan_place {
 	bool local;
 };
 bool plan_place_of(const struct plan_in *in, const struct dp_endpoint *e, struct plan_place *out);
-void plan_problem(struct str_list *l, const char *fmt, ...) MESH_PRINTF(2, 3);
+/* About the claim that is looked at. */
+void plan_problem(struct wanting *w, const char *fmt, ...) MESH_PRINTF(2, 3);
 
 /* 64-bit name of a service on a network for the driver; never 0. */
 uint64_t plan_service_key(const service_id *s, const network_id *n);

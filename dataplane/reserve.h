@@ -26,6 +26,13 @@ static inline void port_set_add(struct port_set *s, unsigned port)
 	s->bits[port / 8] |= (uint8_t)(1u << (port % 8));
 }
 
+static inline void port_set_put(struct port_set *s, unsigned port, bool in)
+{
+	s->bits[port / 8] &= (uint8_t) ~(1u << (port % 8));
+	if (in)
+		port_set_add(s, port);
+}
+
 /* "8080,9000-9010"; MESH_E_INVALID. */
 int port_set_parse(const char *text, struct port_set *out) MESH_MUST_CHECK;
 void port_set_format(const struct port_set *s, struct buf *out);
