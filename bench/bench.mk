@@ -4,7 +4,7 @@
 $(B)/bpf/wrap.bpf.o: bench/bpf/wrap.bpf.c bench/bpf/wrap.h
 	@echo "  BPF   $<"; mkdir -p $(@D)
 	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -I. -I/usr/include/$(MULTIARCH) -Wall -Werror -c -o $@ $<
-$(B)/obj/bench/packet.o: | $(B)/gen/wrap.skel.h
+$(B)/obj/bench/packet.o $(B)/obj/bench/scale.o: | $(B)/gen/wrap.skel.h
 $(B)/gen/wrap.skel.h: $(B)/bpf/wrap.bpf.o
 	@mkdir -p $(@D)
 	$(Q)bpftool gen skeleton $< name wrap_bpf > $@.tmp && mv $@.tmp $@

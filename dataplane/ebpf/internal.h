@@ -139,7 +139,7 @@ void table_sweep(struct table *t, uint64_t pass, void (*gone)(void *arg, const v
 /* segments.c. What is there already is adopted; -errno. */
 int segments_open(struct segments *s) MESH_MUST_CHECK;
 void segments_fini(struct segments *s);
-/* One more segment. MESH_E_EXHAUSTED when there are max. */
+/* A quarter more, at least one. MESH_E_EXHAUSTED when there are max. */
 int segments_grow(struct segments *s) MESH_MUST_CHECK;
 static inline uint32_t segments_size(const struct segments *s)
 {

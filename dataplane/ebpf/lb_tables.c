@@ -91,12 +91,17 @@ static void more_tables(struct ebpf *e, unsigned bits)
 	bool fresh;
 	uint32_t segment = lb_number_take(&e->free_segments, 0, &fresh);
 
+	if (!segment) {
+		uint32_t had = e->slots.n;
+		/* Rather a reader that meets a table half rewritten than a service that does not change. */
+		if (segments_grow(&e->slots) && e->slots.n == had)
+			lb_limbo_release(e, true);
+		for (uint32_t s = e->slots.n; s > had; s--)
+			vec_push(&e->free_segments.free, s);
+		segment = lb_number_take(&e->free_segments, 0, &fresh);
+	}
 	if (segment)
 		offer_segment(e, segment - 1, bits);
-	else if (!segments_grow(&e->slots))
-		offer_segment(e, e->slots.n - 1, bits);
-	else /* rather a reader that meets a table half rewritten than a service that does not change */
-		lb_limbo_release(e, true);
 }
 
 uint64_t lb_table_alloc(struct ebpf *e, unsigned bits)

@@ -43,21 +43,45 @@ int segments_open(struct segments *s)
 	return 0;
 }
 
+/* Under the numbers from s->n on. One call for all: each waits for every reader of before. */
+static int put(struct segments *s, int *fds, uint32_t n)
+{
+	CLEAN_FREE uint32_t *keys = xcalloc(n, sizeof(*keys));
+	uint32_t done = n;
+
+	for (uint32_t i = 0; i < n; i++)
+		keys[i] = s->n + i;
+	if (!bpf_map_update_batch(s->fd, keys, fds, &done, NULL))
+		return 0;
+	/* Kernels before 5.17 have no batches for maps of maps. */
+	for (uint32_t i = 0; i < n; i++)
+		if (bpf_map_update_elem(s->fd, &keys[i], &fds[i], BPF_ANY))
+			return -errno;
+	return 0;
+}
+
 int segments_grow(struct segments *s)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = s->flags);
+	uint32_t want = 1 + s->n / 4, n = want < s->max - s->n ? want : s->max - s->n, made = 0;
+	CLEAN_FREE int *fds = xcalloc(n + 1, sizeof(*fds));
+	int rc = n ? 0 : MESH_E_EXHAUSTED;
 
-	if (s->n == s->max)
-		return MESH_E_EXHAUSTED;
-	int fd = bpf_map_create(s->type, NULL, sizeof(uint32_t), s->value_size, s->per, &o);
-	if (fd < 0)
-		return -errno;
-	if (bpf_map_update_elem(s->fd, &s->n, &fd, BPF_ANY)) {
-		int rc = -errno;
-		close(fd);
-		return rc;
+	for (; made < n; made++) {
+		fds[made] = bpf_map_create(s->type, NULL, sizeof(uint32_t), s->value_size, s->per, &o);
+		if (fds[made] < 0)
+			break;
 	}
-	return add(s, fd);
+	if (n && !made)
+		rc = -errno;
+	rc = rc ? rc : put(s, fds, made);
+	for (uint32_t i = 0; i < made; i++) {
+		if (!rc)
+			rc = add(s, fds[i]);
+		else
+			close(fds[i]);
+	}
+	return rc;
 }
 
 void segments_fini(struct segments *s)
