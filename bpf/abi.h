@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 5
+#define ABI_LAYOUT 6
 
 struct abi_addr {
 	__be32 w[4];
@@ -68,7 +68,8 @@ enum abi_drop {
 	X(VIP_PACKET, "vip_packet", "packets to a service address translated one by one")                              \
 	X(ARP, "arp", "ARP questions answered")                                                                        \
 	X(ECHO, "echo", "echo requests answered for service addresses and gateways")                                   \
-	X(CONNECT, "connect", "sockets pointed from a service address to a task")
+	X(CONNECT, "connect", "sockets pointed from a service address to a task")                                      \
+	X(REFUSED, "refused", "sockets refused because the service has no serving task")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,
@@ -87,11 +88,17 @@ struct abi_config {
 };
 _Static_assert(sizeof(struct abi_config) == 32, "config");
 
-/* "runtime": ARRAY of one. What may change while the programs run. */
+/*
+ * "runtime": ARRAY of one. What may change while the programs run. Watchers are bits: those that take packets from or
+ * to any address, of a protocol, and every drop. While there are any, every program's "seen_on" is 1.
+ */
 struct abi_runtime {
 	__u32 ingress_vni;
-	__u32 pad;
+	__u16 from_any, to_any;
+	__u16 tcp, udp, other;
+	__u16 drops;
 };
+_Static_assert(sizeof(struct abi_runtime) == 16, "runtime");
 
 /* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
@@ -101,9 +108,10 @@ struct abi_iface {
 	__u32 vni;
 	__u32 task; /* same for all interfaces of a task */
 	__u32 flags;
+	__u32 backend; /* of its address, index in "backends", 0 = of no service */
 	__u8 mac[6], host_mac[6];
 };
-_Static_assert(sizeof(struct abi_iface) == 104, "iface");
+_Static_assert(sizeof(struct abi_iface) == 108, "iface");
 
 /* "endpoints": HASH */
 struct abi_endpoint_key {
@@ -165,7 +173,8 @@ struct abi_service {
 	__u32 vni;
 	__u32 n; /* backends in the table */
 	__u32 affinity_s;
-	__u32 pad[4];
+	__u32 pad;
+	__u64 refused; /* kernel: packets and sockets that found no serving task */
 };
 _Static_assert(sizeof(struct abi_service) == 64, "service");
 
@@ -285,11 +294,81 @@ struct abi_sock {
 	__u32 backend, uid;
 };
 
-/* "backend_stats": segments that are PERCPU_ARRAYs, by backend index. */
+/*
+ * "backend_stats": segments that are PERCPU_ARRAYs, by backend index. In: to the task. Published ports and the task's other traffic on its
+ * network are apart: the latter is both what it serves and what it asks of others.
+ */
+#define ABI_STATS(X)                                                                                                   \
+	X(packets_in)                                                                                                  \
+	X(bytes_in)                                                                                                    \
+	X(packets_out)                                                                                                 \
+	X(bytes_out)                                                                                                   \
+	X(net_packets_in)                                                                                              \
+	X(net_bytes_in)                                                                                                \
+	X(net_packets_out)                                                                                             \
+	X(net_bytes_out)                                                                                               \
+	X(conns)  /* begun: through published ports at the task's node, to service addresses at the client's */        \
+	X(failed) /* through published ports, reset before they were open */                                           \
+	X(opened) /* through published ports, and how long that took from the first SYN */                             \
+	X(open_ns)                                                                                                     \
+	X(resets_task) /* RST packets by the task */                                                                   \
+	X(resets_peer) /* RST packets to it */
 struct abi_stats {
-	__u64 packets_in, bytes_in; /* to the task */
-	__u64 packets_out, bytes_out;
-	__u64 conns;
+#define X(name) __u64 name;
+	ABI_STATS(X)
+#undef X
+};
+
+/* ---- watching ---- */
+
+enum abi_hook { HOOK_UPLINK, HOOK_LO, HOOK_VXLAN, HOOK_TASK, HOOK_SOCKET, HOOK_MAX };
+/* What became of a packet at a hook. */
+#define ABI_VERDICTS(X)                                                                                                \
+	X(DROP, "drop")       /* reason says why */                                                                    \
+	X(PASS, "pass")       /* to this machine's own stack: not ours */                                              \
+	X(TASK, "task")       /* into the task behind out_ifindex */                                                   \
+	X(NODE, "tunnel")     /* to another node through the tunnel, with vni */                                       \
+	X(OUT, "out")         /* to a client, by out_ifindex */                                                        \
+	X(HOST, "host")       /* to a client on this machine */                                                        \
+	X(ANSWER, "answer")   /* answered here (ARP, echo) */                                                          \
+	X(CONNECT, "connect") /* a socket pointed at a task */                                                         \
+	X(REFUSE, "refuse")   /* a socket refused */
+enum abi_verdict {
+#define X(name, id) VERDICT_##name,
+	ABI_VERDICTS(X)
+#undef X
+		VERDICT_MAX
+};
+/* One packet at one hook: what "seen" (RINGBUF) carries. Addresses are IPv4, zero for anything else. */
+struct abi_seen {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 netns;   /* sockets: cookie of the network namespace */
+	__be32 saddr, daddr, new_saddr, new_daddr;
+	__be16 sport, dport, new_sport, new_dport;
+	__be32 node;   /* other end of the tunnel it came by or goes by */
+	__be32 target; /* the task the frame is for, when its MAC says so */
+	__u32 vni;
+	__u32 ifindex, out_ifindex;
+	__u32 len;
+	__u32 notes; /* bits of enum abi_event: what happened on the way */
+	__u16 watchers;
+	__be16 ethertype;
+	__u8 hook, verdict, reason;
+	__u8 proto, tcp, ttl;
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct abi_seen) == 88, "seen");
+_Static_assert(EVENT_MAX <= 32, "notes");
+
+/* "watched": HASH, an address (or, with WATCH_NETNS, a namespace's cookie) and a port (0 = any) -> who watches it. */
+#define WATCH_NETNS (1ULL << 63)
+struct abi_watch_key {
+	__u64 id;
+	__be16 port;
+	__u16 pad[3];
+};
+struct abi_watch {
+	__u16 from, to;
 };
 
 #endif

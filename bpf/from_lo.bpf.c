@@ -5,8 +5,7 @@
  */
 #include "bpf/ingress.h"
 
-SEC("tc")
-int from_lo(struct __sk_buff *skb)
+static __always_inline int on_packet(struct __sk_buff *skb)
 {
 	struct origin o = { .egress = 1 };
 	struct packet p;
@@ -20,6 +19,14 @@ int from_lo(struct __sk_buff *skb)
 	if (is_loopback(p.saddr))
 		o.mac_flags = MAC_MASQ;
 	return take_in(skb, &p, port, &o);
+}
+
+SEC("tc")
+int from_lo(struct __sk_buff *skb)
+{
+	see(skb, HOOK_LO);
+
+	return see_pass(skb, on_packet(skb));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -99,6 +99,7 @@ static __always_inline int to_peer(struct __sk_buff *skb, struct packet *p, cons
 
 	if (!ep)
 		return drop(DROP_UNKNOWN_DST);
+	add_net_stats(skb, p, i->backend, true);
 	if (is_local(&ep->node))
 		return to_endpoint(skb, p, ep);
 	if (!i->vni)
@@ -176,8 +177,10 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	if (!has_ports(p))
 		return drop(DROP_PROTOCOL);
 	r.daddr = vip_backend(p, vip);
-	if (!r.daddr)
+	if (!r.daddr) {
+		add_refused(service_of(vip->service));
 		return drop(DROP_NO_BACKEND);
+	}
 	me = endpoint_of(i->vni, p->saddr);
 	if (me)
 		me->flags |= ENDPOINT_VIP_FLOWS;
@@ -256,12 +259,14 @@ static __noinline int on_packet(struct __sk_buff *skb)
 SEC("tc")
 int from_task(struct __sk_buff *skb)
 {
+	see(skb, HOOK_TASK);
+
 	if (is_icmp(skb)) {
 		int rc = icmp_answer(skb);
 		if (rc >= 0)
 			return rc;
 	}
-	return on_packet(skb);
+	return see_pass(skb, on_packet(skb));
 }
 
 char LICENSE[] SEC("license") = "GPL";

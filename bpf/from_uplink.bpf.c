@@ -21,7 +21,9 @@ static __noinline int on_packet(struct __sk_buff *skb)
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
-	return is_icmp(skb) ? icmp_take_in(skb) : on_packet(skb);
+	see(skb, HOOK_UPLINK);
+
+	return see_pass(skb, is_icmp(skb) ? icmp_take_in(skb) : on_packet(skb));
 }
 
 char LICENSE[] SEC("license") = "GPL";

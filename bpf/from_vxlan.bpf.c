@@ -122,6 +122,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 SEC("tc")
 int from_vxlan(struct __sk_buff *skb)
 {
+	see(skb, HOOK_VXLAN);
 	if (is_icmp(skb)) {
 		int rc = icmp_from_ingress(skb);
 		if (rc >= 0)

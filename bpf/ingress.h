@@ -37,7 +37,19 @@ struct target {
 	__u8 serving;
 };
 
-static __always_inline void add_stats(struct __sk_buff *skb, __u32 backend, bool out, bool begins)
+/* By the task, or by who talks to it. */
+static __always_inline void add_resets(struct abi_stats *s, const struct packet *p, bool out)
+{
+	if (!(p->tcp & TCP_RST))
+		return;
+	if (out)
+		s->resets_task++;
+	else
+		s->resets_peer++;
+}
+
+static __always_inline void add_stats(struct __sk_buff *skb, const struct packet *p, __u32 backend, bool out,
+                                      bool begins)
 {
 	struct abi_stats *s = stats_of(backend);
 	__u32 n = skb->gso_segs > 1 ? skb->gso_segs : 1;
@@ -52,6 +64,48 @@ static __always_inline void add_stats(struct __sk_buff *skb, __u32 backend, bool
 		s->bytes_in += skb->len;
 	}
 	s->conns += begins;
+	add_resets(s, p, out);
+}
+
+/* The same for what is not of a published port. */
+static __always_inline void add_net_stats(struct __sk_buff *skb, const struct packet *p, __u32 backend, bool out)
+{
+	struct abi_stats *s = backend ? stats_of(backend) : 0;
+	__u32 n = skb->gso_segs > 1 ? skb->gso_segs : 1;
+
+	if (!s)
+		return;
+	if (out) {
+		s->net_packets_out += n;
+		s->net_bytes_out += skb->len;
+	} else {
+		s->net_packets_in += n;
+		s->net_bytes_in += skb->len;
+	}
+	add_resets(s, p, out);
+}
+
+static __always_inline void add_refused(struct abi_service *s)
+{
+	if (s)
+		__sync_fetch_and_add(&s->refused, 1);
+}
+
+/* A handshake ended, well or not. */
+static __always_inline void add_opened(const struct abi_flow *f, __u8 state, __u64 now)
+{
+	__u32 backend = f->backend;
+	struct abi_stats *s = stats_of(backend);
+
+	if (!s)
+		return;
+	if (state == FLOW_CLOSED) {
+		s->failed++;
+		return;
+	}
+	s->opened++;
+	if (now > f->seen_ns)
+		s->open_ns += now - f->seen_ns;
 }
 
 static __always_inline struct abi_endpoint *endpoint_of(__u32 vni, __be32 ip)
@@ -155,9 +209,12 @@ static __always_inline void flow_state(struct abi_flow *f, const struct packet *
 		state = FLOW_CLOSED;
 	if (state == f->state && flags == f->flags)
 		return;
+	__u64 now = bpf_ktime_get_coarse_ns();
+	if (f->state == FLOW_SYN && state != FLOW_SYN)
+		add_opened(f, state, now);
 	f->state = state;
 	f->flags = flags;
-	f->seen_ns = bpf_ktime_get_coarse_ns();
+	f->seen_ns = now;
 }
 
 static __always_inline int flow_begin(struct abi_flow_key *k, const struct packet *p, const struct target *t,
@@ -229,7 +286,7 @@ static __always_inline int serve(struct __sk_buff *skb, const struct packet *p, 
 
 	if (!t->ifindex)
 		return drop(DROP_NOT_LOCAL);
-	add_stats(skb, t->backend, false, begins);
+	add_stats(skb, p, t->backend, false, begins);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
 	return to_task(skb, t->ifindex, t->mac, o->egress);
@@ -353,8 +410,10 @@ static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, stru
 			if (rc != TC_ACT_OK)
 				return rc;
 		}
-		if (!s || !target_of_backend(&t, choose(s, p)))
+		if (!s || !target_of_backend(&t, choose(s, p))) {
+			add_refused(s);
 			return drop(DROP_NO_BACKEND);
+		}
 	}
 	event(INGRESS);
 	return serve_or_pass_on(skb, p, s, port->target, &t, o);
@@ -365,6 +424,7 @@ static __always_inline int to_host(struct __sk_buff *skb)
 {
 	if (set_macs(skb, zero_mac, zero_mac))
 		return drop(DROP_MALFORMED);
+	see_out(skb, VERDICT_HOST, config.lo_ifindex);
 	return bpf_redirect(config.lo_ifindex, BPF_F_INGRESS);
 }
 
@@ -388,11 +448,13 @@ static __always_inline int to_client(struct __sk_buff *skb, __be32 saddr, __be32
 		return to_host(skb);
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		nh.ipv4_nh = fib.ipv4_dst;
+		see_out(skb, VERDICT_OUT, fib.ifindex);
 		return bpf_redirect_neigh(fib.ifindex, &nh, sizeof(nh), 0);
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		if (set_macs(skb, fib.dmac, fib.smac))
 			return drop(DROP_MALFORMED);
+		see_out(skb, VERDICT_OUT, fib.ifindex);
 		return bpf_redirect(fib.ifindex, 0);
 	}
 	return drop(DROP_NO_ROUTE);
@@ -434,7 +496,7 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 	};
 
 	flow_state(f, p, true);
-	add_stats(skb, f->backend, true, false);
+	add_stats(skb, p, f->backend, true, false);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
 	return send_answer(skb, r.saddr, r.daddr, node, p->smac);

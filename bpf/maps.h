@@ -6,6 +6,7 @@
 #ifndef BPF_MAPS_H
 #define BPF_MAPS_H
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
@@ -90,6 +91,12 @@ LRU_MAP(affinity, struct abi_affinity_key, struct abi_affinity, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);
 PERCPU_COUNTERS(events, __u64, EVENT_MAX);
+PERCPU_COUNTERS(seeing, struct abi_seen, 1);
+HASH_MAP(watched, struct abi_watch_key, struct abi_watch, 4096);
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 262144);
+} seen SEC(".maps");
 
 const volatile struct abi_config config = {};
 
@@ -119,6 +126,39 @@ static __always_inline struct abi_stats *stats_of(__u32 backend)
 	return SEGMENT_ELEM(&backend_stats, ABI_SEGMENT_BACKENDS, backend);
 }
 
-#define event(name) count(&events, EVENT_##name)
+static __always_inline struct abi_runtime *runtime_of(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&runtime, &zero);
+}
+
+/* Does anybody watch? Written by userspace. */
+volatile __u32 seen_on;
+
+static __always_inline bool is_seen(void)
+{
+	return __builtin_expect(seen_on, 0);
+}
+
+static __noinline int note(__u32 i)
+{
+	__u32 zero = 0;
+	struct abi_seen *s = bpf_map_lookup_elem(&seeing, &zero);
+
+	if (s)
+		s->notes |= 1U << (i & 31);
+	return 0;
+}
+
+static __always_inline void event_count(enum abi_event i)
+{
+	count(&events, i);
+	/* What every packet of a published port has needs no note. */
+	if (i != EVENT_INGRESS && is_seen())
+		note(i);
+}
+
+#define event(name) event_count(EVENT_##name)
 
 #endif

@@ -33,6 +33,7 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct packet *p, 
 	if (!ifindex)
 		return drop(DROP_NOT_LOCAL);
 	__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+	add_net_stats(skb, p, ep->backend, false);
 	if ((ep->flags & ENDPOINT_VIP_FLOWS) && has_ports(p) && !p->fragment && undo_vip(skb, p))
 		return drop(DROP_NAT);
 	return to_task(skb, ifindex, mac, false);

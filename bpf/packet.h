@@ -17,7 +17,7 @@
 #include <linux/udp.h>
 #include <linux/pkt_cls.h>
 
-#include "bpf/maps.h"
+#include "bpf/seen.h"
 
 #ifndef AF_INET
 #define AF_INET 2
@@ -59,6 +59,8 @@ struct packet {
 static __always_inline int drop(enum abi_drop reason)
 {
 	count(&drops, reason);
+	if (is_seen())
+		seen_drop(reason);
 	return TC_ACT_SHOT;
 }
 
@@ -252,6 +254,7 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 /* Back out of the device it came in through: answers. */
 static __always_inline int bounce(struct __sk_buff *skb)
 {
+	see_out(skb, VERDICT_ANSWER, skb->ifindex);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -260,6 +263,7 @@ static __always_inline int to_task(struct __sk_buff *skb, __u32 ifindex, const _
 {
 	if (set_macs(skb, mac, 0))
 		return drop(DROP_MALFORMED);
+	see_out(skb, VERDICT_TASK, ifindex);
 	if (egress)
 		return bpf_redirect(ifindex, 0);
 	if (skb->pkt_type != PACKET_HOST)
@@ -277,13 +281,13 @@ static __always_inline int to_node(struct __sk_buff *skb, __be32 node, __u32 vni
 
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), config.zero_csum ? BPF_F_ZERO_CSUM_TX : 0))
 		return drop(DROP_TUNNEL);
+	see_node(skb, node, vni);
 	return bpf_redirect(config.vxlan_ifindex, 0);
 }
 
 static __always_inline __u32 ingress_vni(void)
 {
-	__u32 zero = 0;
-	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
+	struct abi_runtime *rt = runtime_of();
 
 	return rt ? rt->ingress_vni : 0;
 }

@@ -62,6 +62,35 @@ static __always_inline void remember_reverse(struct bpf_sock_addr *ctx, enum abi
 	bpf_map_update_elem(&socks, &k, &v, BPF_ANY);
 }
 
+/* A socket has no source address yet: its namespace says whose it is. */
+static __noinline int seen_socket(struct bpf_sock_addr *ctx, const struct abi_addr *dialled, const struct abi_addr *to,
+                                  __u32 verdict)
+{
+	struct abi_seen *s = seeing_of();
+	struct abi_runtime *rt = runtime_of();
+
+	if (!s || !rt || !dialled || !to)
+		return 0;
+	__builtin_memset(s, 0, sizeof(*s));
+	s->hook = HOOK_SOCKET;
+	s->netns = bpf_get_netns_cookie(ctx);
+	s->ethertype = bpf_htons(ETH_P_IP);
+	s->proto = (__u8)ctx->protocol;
+	s->daddr = dialled->w[3];
+	s->new_daddr = to->w[3];
+	s->dport = s->new_dport = (__be16)ctx->user_port;
+	struct abi_watch a = { .from = rt->from_any }, b = roles_of(rt, s->daddr, s->dport);
+	add_roles(&a, WATCH_NETNS | s->netns, 0);
+	s->watchers = a.from & b.to & of_protocol(rt, s->proto);
+	if (verdict == VERDICT_REFUSE) {
+		s->reason = DROP_NO_BACKEND;
+		s->watchers |= rt->drops;
+	}
+	if (s->watchers)
+		send_seen(s, (__u8)verdict);
+	return 0;
+}
+
 /*
  * Rewrites *a when it is a service's. 1 = go on, 0 = refuse. Unconnected datagram sockets keep the backend of
  * their first datagram as long as it serves.
@@ -91,8 +120,14 @@ static __noinline int to_backend(struct bpf_sock_addr *ctx, struct abi_addr *a, 
 	s = service_of(vip->service);
 	i = s ? pick(ctx, s) : 0;
 	b = backend_of(i);
-	if (!b)
+	if (!b) {
+		if (s)
+			__sync_fetch_and_add(&s->refused, 1);
+		event(REFUSED);
+		if (is_seen())
+			seen_socket(ctx, &dialled, a, VERDICT_REFUSE);
 		return 0;
+	}
 	*a = b->ip;
 	if (!connect) {
 		struct abi_sock_key k = key_of(ctx, SOCK_FORWARD, &dialled, port);
@@ -104,6 +139,8 @@ static __noinline int to_backend(struct bpf_sock_addr *ctx, struct abi_addr *a, 
 	if (ctx->protocol == SOCK_PROTO_UDP)
 		remember_reverse(ctx, SOCK_REVERSE, &dialled, i, b, port);
 	count_conn(i);
+	if (is_seen())
+		seen_socket(ctx, &dialled, a, VERDICT_CONNECT);
 	return 1;
 }
 

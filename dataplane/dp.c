@@ -18,7 +18,7 @@
 
 #define HOST_EVERY_NS (1 * NS_PER_SEC)
 #define OBSERVE_RETRY_NS (100 * NS_PER_MS)
-#define METRICS_WAIT_NS (500 * NS_PER_MS)
+#define STATS_WAIT_NS (500 * NS_PER_MS)
 #define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
 #define DETACH_BATCH 64
@@ -115,88 +115,24 @@ void dp_watch_flows(struct dp *d, task_id task)
 	push(d, (struct cmd){ .kind = CMD_WATCH_FLOWS, .task = task });
 }
 
-/* ---- metrics ------------------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------------------------- */
 
-static void write_counter(struct buf *b, const char *name, const char *help, const char *type, uint64_t v)
-{
-	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name, (unsigned long long)v);
-}
-
-static void write_dns(struct dp *d, struct buf *b)
-{
-	struct dns_stats s;
-	dns_server_stats(d->dns, &s);
-	write_counter(b, "mesh_dns_queries_total", "Questions of tasks to their resolver.", "counter", s.queries);
-	write_counter(b, "mesh_dns_answered_total", "Answered from the names of networks.", "counter", s.answered);
-	write_counter(b, "mesh_dns_forwarded_total", "Passed on to other resolvers.", "counter", s.forwarded);
-	write_counter(b, "mesh_dns_cached_total", "Answered from earlier answers of other resolvers.", "counter",
-	              s.cached);
-	write_counter(b, "mesh_dns_timeouts_total", "Tries other resolvers did not answer.", "counter", s.timeouts);
-	write_counter(b, "mesh_dns_failed_total", "Questions nobody answered.", "counter", s.failed);
-	write_counter(b, "mesh_dns_dropped_total", "Messages that were no questions, or could not be sent.", "counter",
-	              s.dropped);
-}
-
-static void write_services(struct dp *d, struct buf *b)
-{
-	static const char *const names[] = { "packets_in", "bytes_in", "packets_out", "bytes_out", "connections" };
-	for (size_t m = 0; m < ARRAY_SIZE(names); m++) {
-		buf_printf(b, "# HELP mesh_service_%s_total Through published ports and virtual addresses.\n",
-		           names[m]);
-		buf_printf(b, "# TYPE mesh_service_%s_total counter\n", names[m]);
-		MAP_FOREACH(&d->desired.services, e) {
-			const struct dp_service *s = e->value;
-			const struct dp_network *n = map_get(&d->desired.networks, s->network.s);
-			struct ebpf_stats st;
-			if (!n || !d->drv->service_stats(d, plan_service_key(&s->id, &s->network), &st))
-				continue;
-			uint64_t v[] = { st.packets_in, st.bytes_in, st.packets_out, st.bytes_out, st.conns };
-			buf_printf(b, "mesh_service_%s_total{service=\"%s\",network=\"%s\"} %llu\n", names[m],
-			           s->name ? s->name : s->id.s, n->name ? n->name : n->id.s, (unsigned long long)v[m]);
-		}
-	}
-}
-
-static void do_metrics(struct dp *d)
-{
-	struct buf b = { 0 };
-	write_counter(&b, "mesh_dataplane_version", "State of the manager that is in force.", "gauge", d->applied);
-	write_counter(&b, "mesh_dataplane_tasks", "Tasks wired on this node.", "gauge", d->tasks.count);
-	write_counter(&b, "mesh_dataplane_passes_total", "Passes over the desired state.", "counter", d->passes);
-	write_counter(&b, "mesh_dataplane_operations_total", "Changes made to the kernel's tables.", "counter", d->ops);
-	write_counter(&b, "mesh_closed_sockets_total", "Sockets of tasks closed because their peer is gone.", "counter",
-	              d->sockets_closed);
-	write_counter(&b, "mesh_dataplane_failures_total", "Changes the kernel refused.", "counter", d->op_failures);
-	write_dns(d, &b);
-	if (d->drv->service_stats)
-		write_services(d, &b);
-	if (d->drv->metrics)
-		d->drv->metrics(d, &b);
-	pthread_mutex_lock(&d->lock);
-	buf_fini(&d->metrics);
-	d->metrics = b;
-	d->metrics_round++;
-	pthread_cond_broadcast(&d->metrics_ready);
-	pthread_mutex_unlock(&d->lock);
-}
-
-void dp_metrics(struct dp *d, struct buf *out)
+void dp_stats_get(struct dp *d, struct dp_stats *out)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += METRICS_WAIT_NS;
+	until.tv_nsec += STATS_WAIT_NS;
 	until.tv_sec += until.tv_nsec / NS_PER_SEC;
 	until.tv_nsec %= NS_PER_SEC;
 	pthread_mutex_lock(&d->lock);
-	unsigned round = d->metrics_round;
+	unsigned round = d->stats_round;
 	pthread_mutex_unlock(&d->lock);
-	push(d, (struct cmd){ .kind = CMD_METRICS });
+	push(d, (struct cmd){ .kind = CMD_STATS });
 	pthread_mutex_lock(&d->lock);
 	/* A busy thread gives the figures of last time rather than none. */
-	while (d->metrics_round == round && pthread_cond_timedwait(&d->metrics_ready, &d->lock, &until) == 0)
+	while (d->stats_round == round && pthread_cond_timedwait(&d->stats_ready, &d->lock, &until) == 0)
 		;
-	if (d->metrics.len)
-		buf_put(out, d->metrics.data, d->metrics.len);
+	sch_copy(&dp_stats_schema, out, &d->stats);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -240,8 +176,8 @@ static void run_cmd(struct dp *d, struct cmd *c)
 	case CMD_WATCH_FLOWS:
 		dp_do_watch_flows(d, &c->task, now);
 		break;
-	case CMD_METRICS:
-		do_metrics(d);
+	case CMD_STATS:
+		dp_do_stats(d);
 		break;
 	}
 	cmd_free(c);
@@ -420,14 +356,14 @@ static void release(struct dp *d)
 	vec_fini(&d->uplinks);
 	vec_fini(&d->reserved);
 	vec_fini(&d->masqueraded);
-	buf_fini(&d->metrics);
+	sch_clear(&dp_stats_schema, &d->stats);
 	kern_close(d->wire.k);
 	int fds[] = { d->monitor, d->wakefd, d->epfd, d->journal };
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	pthread_mutex_destroy(&d->lock);
-	pthread_cond_destroy(&d->metrics_ready);
+	pthread_cond_destroy(&d->stats_ready);
 	free(d->name);
 	free(d->state_dir);
 	free(d->run_dir);
@@ -455,7 +391,7 @@ static struct dp *dp_new(const struct dp_config *c)
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->metrics_ready, &attr);
+	pthread_cond_init(&d->stats_ready, &attr);
 	pthread_condattr_destroy(&attr);
 	return d;
 }

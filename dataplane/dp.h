@@ -15,7 +15,7 @@
 #include <sys/types.h>
 
 #include "base/map.h"
-#include "dataplane/state.h"
+#include "dataplane/seen.h"
 
 struct dp;
 
@@ -111,7 +111,7 @@ void dp_watch_listen(struct dp *d, task_id task, const struct dp_port *ports, si
 /* DP_FLOWS_ENDED once no established connection to the task is known; at once when there is none. */
 void dp_watch_flows(struct dp *d, task_id task);
 
-/* Counters for /metrics and meshctl: appends Prometheus text. Thread-safe, does not block on the kernel long. */
-void dp_metrics(struct dp *d, struct buf *out);
+/* What was counted. Thread-safe; waits half a second at most, then gives the figures of last time. out must be cleared. */
+void dp_stats_get(struct dp *d, struct dp_stats *out);
 
 #endif

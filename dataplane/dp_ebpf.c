@@ -119,14 +119,19 @@ static void sweep(struct dp *d)
 	ebpf_sweep(d->ebpf);
 }
 
-static bool service_stats(struct dp *d, uint64_t service, struct ebpf_stats *out)
+static bool backend_stats(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out)
 {
-	return ebpf_service_stats(d->ebpf, service, NULL, out) == 0;
+	return ebpf_service_stats(d->ebpf, service, ip, out) == 0;
 }
 
-static void metrics(struct dp *d, struct buf *out)
+static uint64_t refused(struct dp *d, uint64_t service)
 {
-	ebpf_metrics(d->ebpf, out);
+	return ebpf_refused(d->ebpf, service);
+}
+
+static void stats(struct dp *d, struct dp_stats *out)
+{
+	ebpf_stats(d->ebpf, out);
 }
 
 const struct dp_driver dp_driver_ebpf = {
@@ -142,6 +147,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.set = set_item,
 	.del = del_item,
 	.sweep = sweep,
-	.service_stats = service_stats,
-	.metrics = metrics,
+	.backend_stats = backend_stats,
+	.refused = refused,
+	.stats = stats,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Role:   what the parts of the data plane's thread share. Private to dataplane/dp*.c.
- * Thread: everything here belongs to the data plane's thread, but for the queue (lock) and the metrics text.
+ * Thread: everything here belongs to the data plane's thread, but for the queue and the last statistics (lock).
  */
 #ifndef DATAPLANE_DP_INT_H
 #define DATAPLANE_DP_INT_H
@@ -25,7 +25,7 @@ enum cmd_kind {
 	CMD_ATTACH_DONE,
 	CMD_WATCH_LISTEN,
 	CMD_WATCH_FLOWS,
-	CMD_METRICS,
+	CMD_STATS,
 };
 struct cmd {
 	enum cmd_kind kind;
@@ -79,8 +79,10 @@ struct dp_driver {
 	/* NULL: set and del take effect at once, and masquerading is left to dataplane/nft/nft.h. */
 	int (*commit)(struct dp *d, const struct dp_ip *masquerade, size_t n, struct mesh_err *err);
 	void (*sweep)(struct dp *d); /* what an earlier run left and nothing wants */
-	bool (*service_stats)(struct dp *d, uint64_t service, struct ebpf_stats *out); /* NULL: none */
-	void (*metrics)(struct dp *d, struct buf *out);                                /* NULL: none */
+	/* NULL: this driver does not count by backend. */
+	bool (*backend_stats)(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out);
+	uint64_t (*refused)(struct dp *d, uint64_t service);
+	void (*stats)(struct dp *d, struct dp_stats *out); /* drops, events, tables; NULL: none */
 };
 extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
 
@@ -95,11 +97,11 @@ struct dp {
 
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t metrics_ready;
+	pthread_cond_t stats_ready;
 	struct cmd *head, *tail;
 	bool stop;
-	unsigned metrics_round;
-	struct buf metrics;
+	unsigned stats_round;
+	struct dp_stats stats; /* under lock, as of the last time somebody asked */
 	int wakefd, epfd;
 
 	struct wire wire;
@@ -173,6 +175,9 @@ void dp_poll_tasks(struct dp *d, int64_t now);
  * more: nothing would ever answer them. vni 0: of all networks.
  */
 void dp_close_stuck(struct dp *d, uint32_t vni);
+
+/* dp_stats.c */
+void dp_do_stats(struct dp *d);
 
 /* dp_observe.c */
 int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;

@@ -44,12 +44,12 @@ SCHEMA(dp_endpoint_schema, dp_endpoint, endpoint_fields);
 static const char *const proto_text[IPPROTO_SCTP + 1] = {
 	[0] = "", [IPPROTO_TCP] = "tcp", [IPPROTO_UDP] = "udp", [IPPROTO_SCTP] = "sctp"
 };
-static const struct sch_enum proto_names = { proto_text, IPPROTO_SCTP + 1 };
+const struct sch_enum dp_protocol_names = { proto_text, IPPROTO_SCTP + 1 };
 #define T struct dp_port
 static const struct sch_field dp_port_fields[] = {
 	SF(1, U32, "published", published, 0),
 	SF(2, U32, "target", target, 0),
-	SF_ENUM(3, "protocol", protocol, &proto_names, 0),
+	SF_ENUM(3, "protocol", protocol, &dp_protocol_names, 0),
 };
 static SCHEMA(dp_port_schema, dp_port, dp_port_fields);
 #undef T

@@ -57,6 +57,7 @@ struct dp_endpoint {
 	struct str_list names; /* names of this task alone: "web.1.<id>", container id, its own aliases */
 };
 
+extern const struct sch_enum dp_protocol_names; /* "tcp" at IPPROTO_TCP, ... */
 struct dp_port {
 	int protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
 	uint32_t published, target;

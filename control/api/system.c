@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/prom.h"
 #include "control/api/http.h"
 #include "control/api/view.h"
 
@@ -232,10 +233,8 @@ void api_metrics(struct req *r)
 	struct buf out = { 0 };
 	if (r->api->ops->metrics)
 		r->api->ops->metrics(r->api->arg, &out);
-	buf_printf(&out,
-	           "# HELP mesh_api_requests_total Answers of the HTTP API.\n"
-	           "# TYPE mesh_api_requests_total counter\nmesh_api_requests_total %llu\n",
-	           r->api->requests);
+	prom_family(&out, "mesh_api_requests_total", "counter", "Answers of the HTTP API.");
+	prom_u64(&out, "mesh_api_requests_total", r->api->requests, NULL);
 	req_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
 

@@ -773,3 +773,13 @@ bool disp_next(struct disp *d, node_id *node, struct wire_assign *out)
 	}
 	return false;
 }
+
+void disp_each_session(const struct disp *d,
+                       void (*fn)(void *arg, const char *node, bool connected, uint64_t sent, uint64_t acked),
+                       void *arg)
+{
+	MAP_FOREACH(&d->sessions, e) {
+		const struct session *s = e->value;
+		fn(arg, s->node.s, s->connected, s->version, s->acked);
+	}
+}

@@ -60,5 +60,8 @@ bool disp_next(struct disp *d, node_id *node, struct wire_assign *out);
 
 /* For /metrics and inspection. */
 size_t disp_sessions(const struct disp *d);
+void disp_each_session(const struct disp *d,
+                       void (*fn)(void *arg, const char *node, bool connected, uint64_t sent, uint64_t acked),
+                       void *arg);
 
 #endif

@@ -9,9 +9,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/meshd/meshd.h"
+#include "control/meshd/scrape.h"
 
 static struct meshd daemon_;
 static uv_signal_t on_term, on_int;
+static struct scrape *scrape;
 
 /* ---- what the agent tells ---- */
 
@@ -57,6 +59,18 @@ static void agent_adopted(void *arg)
 
 static const struct agent_ops agent_ops_ = { agent_status,       agent_event,       agent_attach, agent_detach,
 	                                     agent_watch_listen, agent_watch_flows, agent_adopted };
+
+static void scrape_metrics(void *arg, struct buf *out)
+{
+	metrics_write(arg, out);
+}
+
+static bool scrape_health(void *arg, unsigned port, struct buf *out)
+{
+	return metrics_health(arg, port, out);
+}
+
+static const struct scrape_ops scrape_ops_ = { scrape_metrics, scrape_health };
 
 /* ---- stopping: API, session, manager, agent, network; tasks stay ---- */
 
@@ -108,6 +122,7 @@ static void on_signal(uv_signal_t *h, int sig)
 		_exit(1);
 	m->stopping = true;
 	log_info("stopping; tasks and their traffic go on signal=%d", sig);
+	scrape_close(TAKE(scrape));
 	api_close(TAKE(m->api), stop_session, m);
 }
 
@@ -143,6 +158,8 @@ static int start(struct meshd *m, struct mesh_err *err)
 		cluster_watch_certificate(m);
 	if (!rc)
 		rc = api_open(m->loop, o->socket, &meshd_api_ops, m, &m->api, err);
+	if (!rc && o->metrics_addr)
+		rc = scrape_open(m->loop, o->metrics_addr, &scrape_ops_, m, &scrape, err);
 	return rc;
 }
 

@@ -58,6 +58,19 @@ size_t manager_sessions(const struct manager *mgr)
 	return mgr->sessions.count;
 }
 
+uint64_t manager_term(const struct manager *mgr)
+{
+	return mgr->raft ? raft_node_term(mgr->raft) : 0;
+}
+
+void manager_each_session(const struct manager *mgr,
+                          void (*fn)(void *arg, const char *node, bool connected, uint64_t sent, uint64_t acked),
+                          void *arg)
+{
+	if (mgr->disp)
+		disp_each_session(mgr->disp, fn, arg);
+}
+
 struct map *manager_streams(struct manager *mgr)
 {
 	return &mgr->streams;

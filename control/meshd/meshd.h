@@ -65,6 +65,11 @@ bool manager_send(struct manager *mgr, const char *node, uint16_t type, uint32_t
 uint32_t manager_new_stream(struct manager *mgr);
 uv_loop_t *manager_loop(const struct manager *mgr);
 size_t manager_sessions(const struct manager *mgr);
+uint64_t manager_term(const struct manager *mgr);
+/* Of every node while this manager leads: the last version sent to it and the last it acknowledged. */
+void manager_each_session(const struct manager *mgr,
+                          void (*fn)(void *arg, const char *node, bool connected, uint64_t sent, uint64_t acked),
+                          void *arg);
 /* Certificate for this node itself, at init. */
 int manager_update_cluster(struct manager *mgr, const struct api_swarm_update *r, api_done done, void *arg);
 
@@ -106,7 +111,8 @@ void network_adopted(struct network *n);
 const char *network_driver(const struct network *n);
 /* Adds addresses, listening ports and the driver to a description. */
 void network_describe(const struct network *n, struct md_node_description *d);
-void network_metrics(struct network *n, struct buf *out);
+/* False: there is no data plane. out must be cleared either way. */
+bool network_stats(struct network *n, struct dp_stats *out);
 
 /* ---- logs_uv.c: logs of tasks on other nodes ---- */
 struct api_logs *logs_open(struct manager *mgr, const char *const *tasks, size_t n, const struct agent_log_opts *o,
@@ -126,6 +132,11 @@ void logserve_call(struct logserve *ls, uint32_t stream, const struct wire_call 
 void logserve_frame(struct logserve *ls, uint16_t type, uint32_t stream, const uint8_t *p, size_t n);
 void logserve_drain(struct logserve *ls);
 void logserve_free(struct logserve *ls);
+
+/* ---- metrics.c ---- */
+void metrics_write(struct meshd *m, struct buf *out);
+/* Is this node, or a published port, well? Appends why. */
+bool metrics_health(struct meshd *m, unsigned port, struct buf *out);
 
 /* ---- address.c ---- */
 /* "eth0", "10.0.0.1", "10.0.0.1:2377" -> address and port (def when absent). Must be local when local is set. */

@@ -427,8 +427,10 @@ void network_describe(const struct network *n, struct md_node_description *d)
 	}
 }
 
-void network_metrics(struct network *n, struct buf *out)
+bool network_stats(struct network *n, struct dp_stats *out)
 {
+	*out = (struct dp_stats){ 0 };
 	if (n->dp)
-		dp_metrics(n->dp, out);
+		dp_stats_get(n->dp, out);
+	return n->dp != NULL;
 }

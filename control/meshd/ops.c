@@ -130,22 +130,7 @@ static void op_run(void *arg, unsigned op, const struct md_task *t, api_done don
 
 static void op_metrics(void *arg, struct buf *out)
 {
-	struct meshd *m = arg;
-	network_metrics(m->network, out);
-	if (!m->manager)
-		return;
-	const struct store *s = manager_store(m->manager);
-	buf_puts(out, "# HELP mesh_objects Objects in the cluster's store.\n# TYPE mesh_objects gauge\n");
-	for (int k = 0; k < STORE_KIND_MAX; k++)
-		buf_printf(out, "mesh_objects{kind=\"%s\"} %zu\n", store_kind_name(k), store_count(s, k));
-	buf_printf(out,
-	           "# HELP mesh_store_index Last applied log index.\n# TYPE mesh_store_index counter\nmesh_store_index "
-	           "%llu\n",
-	           (unsigned long long)store_index(s));
-	buf_printf(out,
-	           "# HELP mesh_sessions Agents connected to this manager.\n# TYPE mesh_sessions gauge\nmesh_sessions "
-	           "%zu\n",
-	           manager_sessions(m->manager));
+	metrics_write(arg, out);
 }
 
 const struct api_ops meshd_api_ops = {

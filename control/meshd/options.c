@@ -26,6 +26,7 @@ static const char usage[] =
 	"      --runtime PROGRAM      OCI runtime (default crun)\n"
 	"      --name NAME            mark in names of cgroups and devices (default mesh)\n"
 	"      --log-level LEVEL      debug, info, warn or error (default info)\n"
+	"      --metrics-addr ADDR:PORT  /metrics, /health and /health/PORT there too, for anybody (default off)\n"
 	"      --shim PATH            the task shim (default: beside meshd, or its libexec directory)\n"
 	"  -v, --version              print the version\n"
 	"  -h, --help                 print this\n"
@@ -70,7 +71,8 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		OPT_RUNTIME,
 		OPT_NAME,
 		OPT_LEVEL,
-		OPT_SHIM
+		OPT_SHIM,
+		OPT_METRICS
 	};
 	static const struct option longs[] = {
 		{ "state", required_argument, NULL, OPT_STATE },
@@ -83,6 +85,7 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		{ "name", required_argument, NULL, OPT_NAME },
 		{ "log-level", required_argument, NULL, OPT_LEVEL },
 		{ "shim", required_argument, NULL, OPT_SHIM },
+		{ "metrics-addr", required_argument, NULL, OPT_METRICS },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -122,6 +125,9 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 			break;
 		case OPT_SHIM:
 			o->shim = optarg;
+			break;
+		case OPT_METRICS:
+			o->metrics_addr = optarg;
 			break;
 		case OPT_LEVEL:
 			if (log_level_parse(optarg, &o->log_level))

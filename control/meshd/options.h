@@ -17,6 +17,7 @@ struct options {
 	const char *data_plane;     /* "auto", "ebpf", "nft" */
 	const char *runtime;
 	const char *shim;
+	const char *metrics_addr; /* NULL: off */
 	enum log_level log_level;
 };
 

@@ -222,8 +222,10 @@ int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *w, struct mesh_err
 	const struct abi_iface *known = table_get(&e->ifaces, &ifindex);
 	int rc;
 
-	if (known && known->task == w->task)
+	if (known && known->task == w->task) {
 		i.published = known->published;
+		i.backend = known->backend;
+	}
 	if (!n)
 		return mesh_fail(err, MESH_E_NOT_FOUND, "network with VNI %u", w->vni);
 	i.gateway = ebpf_addr(&n->gateway);
@@ -330,6 +332,19 @@ static struct abi_endpoint_key endpoint_key(uint32_t vni, const struct abi_addr 
 	return (struct abi_endpoint_key){ .vni = vni, .ip = *ip };
 }
 
+/* What its task sends is counted for this backend. */
+static int iface_set_backend(struct ebpf *e, uint32_t ifindex, uint32_t backend, struct mesh_err *err)
+{
+	const struct abi_iface *known = table_get(&e->ifaces, &ifindex);
+	struct abi_iface i;
+
+	if (!known || known->backend == backend)
+		return 0;
+	i = *known;
+	i.backend = backend;
+	return table_set(&e->ifaces, &ifindex, &i, CONTAINER_OF(known, struct table_entry, value)->pass, "ifaces", err);
+}
+
 static int endpoint_write(struct ebpf *e, const struct abi_endpoint_key *k, struct abi_endpoint *ep, uint64_t pass,
                           struct mesh_err *err)
 {
@@ -340,6 +355,9 @@ static int endpoint_write(struct ebpf *e, const struct abi_endpoint_key *k, stru
 	ep->ifindex = ep->task = 0;
 	if (!ep->node.w[3])
 		ep->ifindex = iface_of(e, k->vni, &k->ip, &ep->task);
+	int rc = ep->ifindex ? iface_set_backend(e, ep->ifindex, ep->backend, err) : 0;
+	if (rc)
+		return rc;
 	/* The programs raise this one flag, of tasks of this node; it must survive our write. */
 	ep->flags = known ? known->flags : 0;
 	if (known && !ep->node.w[3] && memcmp(known, ep, sizeof(*ep)) != 0 && !bpf_map_lookup_elem(e->endpoints.fd, k, &now))

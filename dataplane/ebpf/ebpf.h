@@ -4,7 +4,7 @@
  *         ids, names or deltas; dataplane/dp.c says what should be there.
  * Owner:  pinned maps and links below pin_dir; they outlive the process. ebpf_destroy removes them.
  * Thread: the data plane's; every call may block in the kernel for a short while (services: writes to
- *         shared memory only). ebpf_metrics too: call it from the same thread.
+ *         shared memory only). ebpf_stats too: call it from the same thread.
  * Order:  every ebpf_set_* is idempotent and replaces. What is referred to need not exist yet, except that
  *         a task interface needs its network. Make before break: set endpoints and services before VIPs and ports.
  * Restart: nothing is remembered here but what is in the maps. After ebpf_open set everything that is wanted,
@@ -19,9 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/err.h"
-#include "dataplane/state.h"
+#include "dataplane/seen.h"
 
 struct ebpf;
 
@@ -148,15 +147,14 @@ int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out) MESH_
 /* Forgets all flows of a task address (dead tasks; ebpf_del_endpoint does it too). */
 void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task);
 
-struct ebpf_stats {
-	uint64_t packets_in, bytes_in, packets_out, bytes_out, conns;
-};
-/* Of one backend of a service, of all its serving and draining ones when ip is NULL. MESH_E_NOT_FOUND. */
+/* Of one backend of a service, of all it has when ip is NULL. MESH_E_NOT_FOUND. */
 int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip,
-                       struct ebpf_stats *out) MESH_MUST_CHECK;
+                       struct dp_counters *out) MESH_MUST_CHECK;
+/* Packets and sockets that found no serving task. */
+uint64_t ebpf_refused(const struct ebpf *e, uint64_t service);
 /* Reads drop counter i: its id and text (static); false past the last. */
 bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, uint64_t *packets);
-/* Appends Prometheus text: drops by reason, events, flow table. */
-void ebpf_metrics(struct ebpf *e, struct buf *out);
+/* Appends drops by reason, events, tables. */
+void ebpf_stats(struct ebpf *e, struct dp_stats *out);
 
 #endif

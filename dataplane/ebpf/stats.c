@@ -28,6 +28,12 @@ static const char *const event_ids[] = {
 	ABI_EVENTS(X)
 #undef X
 };
+static const char *const event_texts[] = {
+#define X(name, id, text) text,
+	ABI_EVENTS(X)
+#undef X
+};
+_Static_assert(sizeof(struct abi_stats) == sizeof(struct dp_counters), "every counter has its place");
 
 /* ---- flows ---- */
 
@@ -117,14 +123,6 @@ void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task)
 	(void)flow_each(p.fd, on_purge, &p);
 }
 
-static void on_any(void *arg, const struct abi_flow_key *k, const struct abi_flow *f)
-{
-	size_t *n = arg;
-
-	(void)k;
-	*n += f->state != FLOW_CLOSED;
-}
-
 /* ---- counters ---- */
 
 static uint64_t counter(int fd, uint32_t i)
@@ -151,7 +149,13 @@ void stats_clear(struct ebpf *e, uint32_t backend)
 		(void)bpf_map_update_elem(e->stats.fds[backend / ABI_SEGMENT_BACKENDS], &in, zero, BPF_ANY);
 }
 
-static void add_backend(const struct ebpf *e, uint32_t i, struct ebpf_stats *out)
+static const size_t counters_of[][2] = {
+#define X(name) { offsetof(struct abi_stats, name), offsetof(struct dp_counters, name) },
+	ABI_STATS(X)
+#undef X
+};
+
+static void add_backend(const struct ebpf *e, uint32_t i, struct dp_counters *out)
 {
 	int cpus = libbpf_num_possible_cpus();
 	CLEAN_FREE struct abi_stats *v = xcalloc((size_t)(cpus > 0 ? cpus : 1), sizeof(*v));
@@ -160,16 +164,13 @@ static void add_backend(const struct ebpf *e, uint32_t i, struct ebpf_stats *out
 	if (cpus <= 0 || i >= segments_size(&e->stats) ||
 	    bpf_map_lookup_elem(e->stats.fds[i / ABI_SEGMENT_BACKENDS], &in, v))
 		return;
-	for (int c = 0; c < cpus; c++) {
-		out->packets_in += v[c].packets_in;
-		out->bytes_in += v[c].bytes_in;
-		out->packets_out += v[c].packets_out;
-		out->bytes_out += v[c].bytes_out;
-		out->conns += v[c].conns;
-	}
+	for (int c = 0; c < cpus; c++)
+		for (size_t f = 0; f < ARRAY_SIZE(counters_of); f++)
+			*(uint64_t *)((char *)out + counters_of[f][1]) +=
+				*(const uint64_t *)((const char *)&v[c] + counters_of[f][0]);
 }
 
-int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip, struct ebpf_stats *out)
+int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip, struct dp_counters *out)
 {
 	const struct service *s = lb_service(e, service);
 	bool found = s && !ip;
@@ -184,6 +185,13 @@ int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip,
 	return found ? 0 : MESH_E_NOT_FOUND;
 }
 
+uint64_t ebpf_refused(const struct ebpf *e, uint64_t service)
+{
+	uint32_t i = lb_service_index(e, service);
+
+	return i ? e->services[i].refused : 0;
+}
+
 bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, uint64_t *packets)
 {
 	if (i >= DROP_MAX)
@@ -194,23 +202,95 @@ bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, u
 	return true;
 }
 
-void ebpf_metrics(struct ebpf *e, struct buf *out)
+/* Entries of a table that only the programs write. */
+static uint64_t map_count(int fd, size_t key_size, size_t value_size)
 {
-	size_t flows = 0;
+	CLEAN_FREE char *keys = xcalloc(BATCH, key_size);
+	CLEAN_FREE char *values = xcalloc(BATCH, value_size);
+	uint32_t next = 0, batch = BATCH;
+	uint64_t all = 0;
 
-	buf_puts(out, "# HELP mesh_dropped_packets_total Packets dropped by the data plane.\n"
-	              "# TYPE mesh_dropped_packets_total counter\n");
+	for (bool first = true;; first = false) {
+		uint32_t cursor = next, n = batch;
+		int rc = bpf_map_lookup_batch(fd, first ? NULL : &cursor, &next, keys, values, &n, NULL);
+		if (rc && errno == ENOSPC) {
+			/* One bucket holds more than the batch. */
+			batch *= 4;
+			keys = xrealloc(keys, batch * key_size);
+			values = xrealloc(values, batch * value_size);
+			continue;
+		}
+		all += rc && errno != ENOENT ? 0 : n;
+		if (rc)
+			return all;
+	}
+}
+
+static void add_table(struct dp_stats *out, const char *name, uint64_t used, uint64_t max)
+{
+	struct dp_table_stats *t = LIST_ADD(&out->tables);
+
+	*t = (struct dp_table_stats){ xstrdup(name), used, max };
+}
+
+static void add_count(void *list, const char *id, const char *text, uint64_t n)
+{
+	struct dp_count *c = sch_list_add(list, sizeof(*c));
+
+	*c = (struct dp_count){ xstrdup(id), xstrdup(text), n };
+}
+
+static uint64_t map_max(int fd)
+{
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &len) ? 0 : info.max_entries;
+}
+
+/* Element 0 of each is unused. */
+static uint64_t numbers_used(const struct numbers *n)
+{
+	return n->next > 1 + n->free.len ? n->next - 1 - n->free.len : 0;
+}
+
+static void add_backends_used(struct ebpf *e, struct dp_stats *out)
+{
+	add_table(out, "services", numbers_used(&e->free_services), e->n_services - 1);
+	add_table(out, "backends", numbers_used(&e->free_backends), (uint64_t)e->backends.max * e->backends.per - 1);
+	add_table(out, "slot_tables", e->tables_used,
+	          (uint64_t)e->slots.max * e->slots.per * ABI_CHUNK >> MAGLEV_BITS_MIN);
+}
+
+void ebpf_stats(struct ebpf *e, struct dp_stats *out)
+{
+	const struct {
+		const char *name;
+		const struct table *t;
+	} ours[] = { { "ifaces", &e->ifaces },
+		     { "endpoints", &e->endpoints },
+		     { "vips", &e->vips },
+		     { "ports", &e->ports },
+		     { "nodes", &e->nodes } };
+	const struct {
+		const char *name;
+		int fd;
+		size_t key, value;
+	} theirs[] = {
+		{ "flows", e->flows_fd, sizeof(struct abi_flow_key), sizeof(struct abi_flow) },
+		{ "vip_flows", e->vip_flows_fd, sizeof(struct abi_flow_key), sizeof(struct abi_flow) },
+		{ "choices", e->choices_fd, sizeof(struct abi_choice_key), sizeof(struct abi_choice) },
+		{ "socks", e->socks_fd, sizeof(struct abi_sock_key), sizeof(struct abi_sock) },
+	};
+
 	for (uint32_t i = 0; i < DROP_MAX; i++)
-		buf_printf(out, "mesh_dropped_packets_total{reason=\"%s\"} %llu\n", drop_ids[i],
-		           (unsigned long long)counter(e->drops_fd, i));
-	buf_puts(out, "# HELP mesh_dataplane_events_total What the data plane did, by kind.\n"
-	              "# TYPE mesh_dataplane_events_total counter\n");
+		add_count(&out->drops, drop_ids[i], drop_texts[i], counter(e->drops_fd, i));
 	for (uint32_t i = 0; i < EVENT_MAX; i++)
-		buf_printf(out, "mesh_dataplane_events_total{event=\"%s\"} %llu\n", event_ids[i],
-		           (unsigned long long)counter(e->events_fd, i));
-	if (flow_each(e->flows_fd, on_any, &flows) == 0)
-		buf_printf(out,
-		           "# HELP mesh_flows Flows through published ports to tasks of this node.\n"
-		           "# TYPE mesh_flows gauge\nmesh_flows %zu\n",
-		           flows);
+		add_count(&out->events, event_ids[i], event_texts[i], counter(e->events_fd, i));
+	add_backends_used(e, out);
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+		add_table(out, ours[i].name, ours[i].t->entries.count, ours[i].t->max);
+	for (size_t i = 0; i < ARRAY_SIZE(theirs); i++)
+		add_table(out, theirs[i].name, map_count(theirs[i].fd, theirs[i].key, theirs[i].value),
+		          map_max(theirs[i].fd));
 }

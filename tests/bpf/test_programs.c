@@ -44,14 +44,18 @@ static void cut_short(void **state)
 
 static void metrics(void **state)
 {
-	struct buf b = {};
+	struct dp_stats st = {};
 
 	(void)state;
-	ebpf_metrics(e, &b);
-	assert_non_null(strstr(buf_str(&b), "mesh_dropped_packets_total{reason=\"spoof\"} "));
-	assert_non_null(strstr(buf_str(&b), "mesh_dataplane_events_total{event=\"second_chance\"} "));
-	assert_non_null(strstr(buf_str(&b), "\nmesh_flows "));
-	buf_fini(&b);
+	ebpf_stats(e, &st);
+	assert_int_equal(st.drops.n, DROP_MAX);
+	assert_string_equal(st.drops.v[DROP_SPOOF].id, "spoof");
+	assert_true(st.drops.v[DROP_SPOOF].n > 0);
+	assert_int_equal(st.events.n, EVENT_MAX);
+	assert_true(st.events.v[EVENT_SECOND_CHANCE].n > 0);
+	for (size_t i = 0; i < st.tables.n; i++)
+		assert_true(st.tables.v[i].used <= st.tables.v[i].max);
+	sch_clear(&dp_stats_schema, &st);
 }
 
 int main(void)

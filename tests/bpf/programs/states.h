@@ -213,7 +213,7 @@ static void flow_count_follows_tcp(void **state)
 		{ STEP("RST", PROG_TASK, H1, RST, FROM_TASK), 0 },
 	};
 	struct dp_ip t1 = ip_of("10.0.0.11");
-	struct ebpf_stats st;
+	struct dp_counters st;
 	size_t n;
 
 	(void)state;
@@ -267,7 +267,7 @@ static void restart_sweeps(void **state)
 		  TC_ACT_OK },
 	};
 	char pin[96];
-	struct ebpf_stats st;
+	struct dp_counters st;
 
 	(void)state;
 	RUN(kept);
