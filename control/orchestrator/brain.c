@@ -453,6 +453,8 @@ static void put_back(struct brain *b, const struct btouch *t)
 			alloc_service_put(b->alloc, o);
 		else
 			alloc_service_del(b->alloc, t->id);
+		if (map_has(&b->services, t->id))
+			brain_forget_update(map_get(&b->services, t->id));
 		brain_dirty(b, t->id);
 		break;
 	case STORE_NETWORK:

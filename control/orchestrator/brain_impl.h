@@ -100,6 +100,10 @@ struct md_task *brain_new_task(struct brain *b, const struct md_service *svc, ui
 /* Does the task run what the service says now? The one question that decides what an update replaces. */
 bool brain_task_current(const struct brain *b, const struct md_service *svc, const struct md_task *t);
 
+/* ---- updater.c ---- */
+/* What a step remembered of an update and did not get written: as if another leader had begun it. */
+void brain_forget_update(struct bservice *m);
+
 /* ---- reconcile.c ---- */
 void brain_reconcile(struct brain *b, const char *service);
 

@@ -301,12 +301,13 @@ void slot_decide(struct look *l, struct slot *s)
 	} else if (s->outdated) {
 		/* One that was never told to run serves nobody: no update has to be careful with it. */
 		bool idle = s->outdated->t->desired_state < MD_TASK_RUNNING;
-		if (!idle && l->allowed <= 0) {
+		long *allowed = task_up(l->svc, s->outdated->t) ? &l->allowed : &l->allowed_vacant;
+		if (!idle && *allowed <= 0) {
 			/* Left by an update over an update: one is enough. */
 			retire_others(l, s, elder(l, s), NULL);
 			return;
 		}
-		l->allowed -= !idle;
+		--*allowed;
 		if (s->stranded && s->down)
 			view_wish(l, s->stranded, MD_TASK_SHUTDOWN);
 		replace(l, s, start_first(l, s));

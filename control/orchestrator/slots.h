@@ -51,7 +51,8 @@ struct look {
 	/* the update */
 	bool updating, rolling_back;
 	const struct md_update_config *config;
-	long allowed; /* slots that may be replaced now */
+	long allowed;        /* slots that serve and may be replaced now */
+	long allowed_vacant; /* of those where nobody serves */
 	int64_t wake;
 };
 

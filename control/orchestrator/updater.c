@@ -32,6 +32,12 @@ static void forget_progress(struct bservice *m)
 	m->update_total = 0;
 }
 
+void brain_forget_update(struct bservice *m)
+{
+	forget_progress(m);
+	m->update_version = 0;
+}
+
 bool slot_needs_update(const struct slot *s)
 {
 	return !s->good && s->outdated;
@@ -114,8 +120,9 @@ void update_saw_end(struct look *l, const struct md_task *t)
 	if (!l->updating || t->meta.created_at < started_at(l) || !brain_task_current(l->b, l->svc, t))
 		return;
 	int64_t up = (int64_t)(intptr_t)map_get(&l->m->up, t->meta.id);
-	if (map_has(&l->m->failed, t->meta.id) || (up && l->b->now - up > monitor_of(l->config)))
+	if (up && l->b->now - up > monitor_of(l->config))
 		return;
+	/* Seen before when that step was refused: what it did about it was lost. */
 	map_put(&l->m->failed, t->meta.id, &present);
 	act_on_failure(l, t->meta.id);
 }
@@ -243,19 +250,33 @@ static bool had_failure(const struct look *l, const struct slot *s)
 	return false;
 }
 
+/* Nobody serves in it, and what comes next there is of the new spec: left by an update that this one overtook. */
+static bool vacant(const struct look *l, const struct slot *s)
+{
+	if (s->good || s->stranded || !s->live)
+		return false;
+	if (l->mode == MD_MODE_GLOBAL && !node_takes(l, sched_node(l->b->sched, s->node)))
+		return false; /* nothing comes there */
+	if (s->outdated)
+		return !task_up(l->svc, s->outdated->t);
+	return s->last && !brain_task_current(l->b, l->svc, s->last->t);
+}
+
 void update_count(struct look *l)
 {
-	l->allowed = 0;
+	l->allowed = l->allowed_vacant = 0;
 	if (!l->updating)
 		return;
-	long busy = 0;
+	long busy = 0, free = 0;
 	for (size_t i = 0; i < l->slots.len; i++) {
 		struct slot *s = &l->slots.data[i];
 		s->failed = had_failure(l, s);
 		busy += occupies(l, s);
+		free += vacant(l, s);
 	}
-	long limit = l->config->parallelism ? (long)l->config->parallelism : (long)l->slots.len + busy;
-	l->allowed = limit - busy;
+	long limit = l->config->parallelism ? (long)l->config->parallelism : (long)l->slots.len + busy + free;
+	l->allowed_vacant = limit - busy;
+	l->allowed = limit - busy - free; /* they come first: taking from one that serves would make it one more */
 }
 
 /* ---- after ---- */

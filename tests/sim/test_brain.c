@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "control/scheduler/scheduler.h"
 #include "tests/support/brain_world.h"
 
 #define MS NS_PER_MS
@@ -43,6 +44,8 @@ struct sim {
 	struct promise promises[8];
 	size_t n_promises;
 	struct buf proposal;
+	uint64_t decided; /* the index that the proposal has seen */
+	struct map moved; /* node id -> index of its last change */
 	bool in_flight;
 	size_t refused, steps;
 };
@@ -161,6 +164,25 @@ static bool is_cut(const struct sim *s, const char *node)
 	return map_has(&s->cut, node);
 }
 
+/*
+ * Given to a node: one that is there, ready, active, and of the kind the service asked for; unless the node changed while
+ * the decision was on its way, which the next one mends.
+ */
+static void check_placed(struct sim *s, const struct md_task *old, const struct md_task *t)
+{
+	if (!t || t->status.state < MD_TASK_ASSIGNED || (old && old->status.state >= MD_TASK_ASSIGNED))
+		return;
+	const struct md_node *n = store_get(s->w.s, STORE_NODE, t->node.s);
+	check(s, !ID_EMPTY(t->node), "task %s assigned to no node", t->meta.id);
+	if (!n || (uintptr_t)map_get(&s->moved, t->node.s) > s->decided)
+		return;
+	check(s, n->status.state == MD_NODE_READY && n->spec.availability == MD_AVAIL_ACTIVE,
+	      "task %s assigned to %s, which is %s, %s", t->meta.id, n->description.hostname,
+	      md_node_state_names.names[n->status.state], md_availability_names.names[n->spec.availability]);
+	check(s, sched_node_matches(&t->spec, n), "task %s assigned to %s against its constraints", t->meta.id,
+	      n->description.hostname);
+}
+
 static int64_t delay(struct sim *s)
 {
 	return (int64_t)(1 + rnd(s, rnd(s, 10) ? 200 : 3000)) * MS;
@@ -174,6 +196,7 @@ static void on_change(void *arg, const struct store_event *ev)
 		struct mesh_err err = { 0 };
 		if (t)
 			check(s, task_check(ev->old, t, &err) == 0, "%s", err.msg);
+		check_placed(s, ev->old, t);
 		task_addresses(s, ev->old, disown);
 		task_addresses(s, t, own);
 		if (t && t->status.state >= MD_TASK_ASSIGNED && !md_task_ended(t) && !is_cut(s, t->node.s))
@@ -181,6 +204,9 @@ static void on_change(void *arg, const struct store_event *ev)
 	} else if (ev->object == STORE_SERVICE) {
 		service_holdings(s, ev->old, disown);
 		service_holdings(s, ev->new, own);
+	} else if (ev->object == STORE_NODE) {
+		map_put(&s->moved, ((const struct md_meta *)(ev->new ? ev->new : ev->old))->id,
+		        (void *)(uintptr_t)s->w.index);
 	}
 }
 
@@ -293,6 +319,12 @@ static bool unlucky(struct sim *s, unsigned percent)
 	return s->faults && !s->quiet && rnd(s, 100) < percent;
 }
 
+/* Its image starts nothing that stays. */
+static bool is_bad(const struct md_task *t)
+{
+	return !strncmp(t->spec.container->image, "bad", 3);
+}
+
 static bool is_job(const struct md_task *t)
 {
 	return t->job_iteration != NULL;
@@ -319,13 +351,15 @@ static void work(struct sim *s, const char *id)
 		else
 			report(s, id, rnd(s, 2) ? MD_TASK_READY : state + 1, 0);
 	} else if (state < MD_TASK_RUNNING && t->desired_state == MD_TASK_RUNNING) {
-		if (unlucky(s, 5))
+		if (unlucky(s, 5) || (is_bad(t) && rnd(s, 2)))
 			report(s, id, MD_TASK_FAILED, 0);
 		else
 			report(s, id, rnd(s, 2) ? MD_TASK_RUNNING : state + 1, 0);
 	} else if (state == MD_TASK_RUNNING) {
 		if (is_job(t))
 			report(s, id, MD_TASK_COMPLETE, 0);
+		else if (is_bad(t))
+			report(s, id, MD_TASK_FAILED, 0);
 		else if (t->status.traffic < MD_TRAFFIC_SERVING)
 			report(s, id, MD_TASK_RUNNING, t->status.traffic + 1);
 		else if (unlucky(s, 10))
@@ -505,6 +539,7 @@ static void lead(struct sim *s)
 	if (s->in_flight || !(brain_pending(s->w.b) || s->w.wake <= s->w.now))
 		return;
 	struct store_tx *tx = store_tx_new(s->w.s, s->w.now);
+	s->decided = s->w.index;
 	if (!s->quiet)
 		share(s, tx);
 	s->w.wake = brain_step(s->w.b, tx);
@@ -587,6 +622,7 @@ static struct {
 	int order;
 	int failure;
 	bool ports, host_port, memory, global, job, net;
+	bool zone;
 	int restart;
 } shape;
 
@@ -615,6 +651,11 @@ static void shaped(struct md_service_spec *p)
 	p->update->order = shape.order;
 	p->update->failure_action = shape.failure;
 	p->update->monitor = 2 * SEC;
+	p->rollback->parallelism = shape.parallelism;
+	p->rollback->order = shape.order;
+	p->rollback->monitor = 2 * SEC;
+	if (shape.zone)
+		strs_add(&p->task.placement->constraints, "node.labels.zone!=b");
 	p->task.restart->delay.v = shape.restart * SEC;
 	if (shape.memory)
 		p->task.resources->reservations->memory_bytes = 100 << 20; /* room for two of each on two nodes */
@@ -662,6 +703,7 @@ static void sim_close(struct sim *s)
 		free(e->value);
 	map_fini(&s->owners);
 	map_fini(&s->cut);
+	map_fini(&s->moved);
 	vec_fini(&s->heap);
 	buf_fini(&s->proposal);
 	world_close(&s->w);
@@ -732,6 +774,7 @@ static void end_faults(struct sim *s)
 		mesh_id_set(id, n->meta.id);
 		heal(s, id);
 		set_availability(s, id, MD_AVAIL_ACTIVE);
+		WORLD_EDIT(&s->w, STORE_NODE, id, struct md_node, e, smap_set(&e->spec.labels, "zone", "a"));
 	}
 }
 
@@ -742,6 +785,7 @@ static void services(struct sim *s, size_t n)
 		roll_shape(s);
 		shape.global = i == 1;
 		shape.job = i == 2;
+		shape.zone = i == 4;
 		shape.host_port = i == 3;
 		if (shape.host_port) /* one a node: with start-first there is no room for another */
 			shape.order = MD_ORDER_STOP_FIRST;
@@ -813,6 +857,71 @@ static void plain_update(uint64_t seed, bool trace)
 	sim_close(&s);
 }
 
+static void bad_image(struct md_service_spec *spec)
+{
+	str_set(&spec->task.container->image, "bad:1");
+}
+
+static void expect_state(struct sim *s, const char *name, int state)
+{
+	const struct md_service *v = world_service(&s->w, name);
+	int is = v->update_status ? v->update_status->state : MD_UPDATE_NONE;
+	check(s, is == state, "%s is %s, not %s", name, md_update_state_names.names[is],
+	      md_update_state_names.names[state]);
+}
+
+static void one_service(struct sim *s, int failure)
+{
+	roll_shape(s);
+	shape.ports = true;
+	shape.failure = failure;
+	world_add_service(&s->w, "web", 1 + rnd(s, 12), shaped);
+	converge(s);
+}
+
+/* An update to an image that does not work stops by itself or goes back; what was promised of it holds all the time. */
+static void bad_update(uint64_t seed, bool trace)
+{
+	struct sim s;
+	bool back = seed % 2;
+	sim_open(&s, seed, 3 + seed % 7);
+	s.trace = trace;
+	one_service(&s, back ? MD_FAILURE_ROLLBACK : MD_FAILURE_PAUSE);
+	world_update(&s.w, "web", bad_image);
+	promise(&s, "web");
+	for (int i = 0; i < 20; i++) {
+		run_until(&s, s.w.now + 10 * SEC);
+		if (rnd(&s, 6) == 0)
+			new_leader(&s);
+	}
+	expect_state(&s, "web", back ? MD_UPDATE_ROLLBACK_COMPLETED : MD_UPDATE_PAUSED);
+	world_update(&s.w, "web", new_image); /* over a paused one: resumes with what it asks for */
+	converge(&s);
+	expect_state(&s, "web", MD_UPDATE_COMPLETED);
+	check(&s, !s.promises[0].on, "the promise was not held to the end");
+	sim_close(&s);
+}
+
+/* A second update while one runs. */
+static void two_updates(uint64_t seed, bool trace)
+{
+	struct sim s;
+	sim_open(&s, seed, 3 + seed % 7);
+	s.trace = trace;
+	one_service(&s, MD_FAILURE_PAUSE);
+	world_update(&s.w, "web", new_image);
+	promise(&s, "web");
+	for (int i = 0; i < 3; i++) {
+		run_until(&s, s.w.now + (int64_t)rnd(&s, 5000) * MS);
+		if (!s.promises[0].on)
+			break;
+		world_update(&s.w, "web", new_image);
+	}
+	converge(&s);
+	expect_state(&s, "web", MD_UPDATE_COMPLETED);
+	sim_close(&s);
+}
+
 static void over_seeds(void (*fn)(uint64_t seed, bool trace))
 {
 	const char *one = getenv("MESH_SIM_SEED"), *many = getenv("MESH_SIM_SEEDS");
@@ -831,6 +940,18 @@ static void test_faults(void **state)
 	over_seeds(faulty);
 }
 
+static void test_bad_updates(void **state)
+{
+	(void)state;
+	over_seeds(bad_update);
+}
+
+static void test_second_updates(void **state)
+{
+	(void)state;
+	over_seeds(two_updates);
+}
+
 static void test_updates(void **state)
 {
 	(void)state;
@@ -841,6 +962,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_updates),
+		cmocka_unit_test(test_bad_updates),
+		cmocka_unit_test(test_second_updates),
 		cmocka_unit_test(test_faults),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
