@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/exec.h"
 #include "cli/show.h"
+#include "cli/top.h"
 #include "cli/table.h"
 #include "cli/units.h"
 
@@ -323,6 +324,8 @@ static int run_inspect(struct cli *c, struct mesh_err *err)
 static int run_top(struct cli *c, struct mesh_err *err)
 {
 	JSON_CLEAN top = NULL;
+	if (!c->nargs)
+		return top_traffic(c, err);
 	CLEAN_FREE char *arg = url_dup(c->args[0]);
 	struct buf cells = { 0 }, args = { 0 };
 	json_t *row, *v;
@@ -610,14 +613,22 @@ const struct command cmd_inspect = {
 };
 const struct command cmd_top = {
 	.name = "top",
-	.usage = "CONTAINER [ps OPTIONS]",
-	.summary = "Display the running processes of a container",
+	.usage = "[OPTIONS] [CONTAINER [ps OPTIONS]]",
+	.summary = "Display the traffic of the cluster's services, or the running processes of a container",
+	.more = "Without a container: connections, packets and bytes a second of every service and of each of its tasks, over\n"
+		"all nodes, and what was dropped, until interrupted. Packets and bytes are those of published ports and of\n"
+		"the tasks' own networks; resets are TCP's, sent by a task or to it; errors are connections that were reset\n"
+		"before they were open and those that found no task; CONNECT is the mean time of a handshake.\n"
+		"Ask a manager. The same counters are on GET /metrics of every node.",
+	FLAGS(top_flags),
 	.run = run_top,
-	.min = 1,
 	.max = -1,
 	.comp = "container",
 	.verbatim = true,
-	.example = "  meshctl top 0ae439a8ed7d",
+	.example = "  meshctl top\n"
+		   "  meshctl top --no-stream --interval 5s --services\n"
+		   "  meshctl top --no-stream --format '{{.Kind}} {{.Service}} {{.Task}} {{.Connections}}'\n"
+		   "  meshctl top 0ae439a8ed7d",
 };
 const struct command cmd_stats = {
 	.name = "stats",

@@ -68,6 +68,17 @@ struct api_logs_ops {
 	void (*on_end)(void *arg, int code, const struct mesh_err *err);
 };
 
+/* A question to every node of the cluster, see api_ops.ask_open. */
+struct api_ask;
+struct api_ask_ops {
+	/* One record, JSON text as the node sent it: foreign bytes. */
+	void (*on_record)(void *arg, const char *node, const char *json, size_t n);
+	/* Once a node: it has said all (code 0), or why it will not. */
+	void (*on_node_end)(void *arg, const char *node, int code, const struct mesh_err *err);
+	/* Once, last, unless closed before: the struct api_ask is gone then. */
+	void (*on_end)(void *arg);
+};
+
 struct api_ops {
 	/* NULL when this node is not a manager. Reads are from here, after sync() when they must be fresh. */
 	struct store *(*store)(void *arg);
@@ -102,6 +113,13 @@ struct api_ops {
 	 * NULL: none can be run here.
 	 */
 	void (*run)(void *arg, unsigned op, const struct md_task *t, api_done done, void *done_arg);
+	/*
+	 * Asks all nodes of the store: what is "stats", "seen" or "check" (control/dispatcher/wire.h). On managers only.
+	 * NULL: not supported. No callback comes from within ask_open, none after ask_close.
+	 */
+	struct api_ask *(*ask_open)(void *arg, const char *what, const struct str_list *args,
+	                            const struct api_ask_ops *ops, void *ops_arg);
+	void (*ask_close)(struct api_ask *a);
 	/* The key as a person has it ("SWMKEY-1-..."). May be NULL: not supported. */
 	void (*swarm_unlock)(void *arg, const char *key, api_done done, void *done_arg);
 };

@@ -70,10 +70,11 @@ struct wire_assign {
 
 /* Opens a stream from manager to agent. */
 struct wire_call {
-	char *what; /* "logs" */
+	char *what; /* "logs"; "stats", "seen", "check": answered by records of JSON, one a NET_DATA */
 	struct str_list tasks;
 	bool out, err, follow;
 	int64_t since, until, tail;
+	struct str_list args; /* of all but logs */
 };
 /* NET_DATA of "logs". */
 struct wire_log_line {

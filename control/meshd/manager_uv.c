@@ -33,6 +33,7 @@ struct manager {
 	struct ca_server *ca;
 	struct map sessions; /* node id -> struct agent_session, those that said hello */
 	struct map streams;  /* logs_uv.c */
+	struct map asks;     /* ask_uv.c */
 	struct map runs;     /* runs.c: task id -> struct run_asked */
 	uint32_t next_stream;
 	size_t conns; /* open connections of agents */
@@ -74,6 +75,11 @@ void manager_each_session(const struct manager *mgr,
 struct map *manager_streams(struct manager *mgr)
 {
 	return &mgr->streams;
+}
+
+struct map *manager_asks(struct manager *mgr)
+{
+	return &mgr->asks;
 }
 
 struct map *manager_runs(struct manager *mgr)
@@ -481,6 +487,7 @@ static void on_hello(struct agent_session *s, struct wire_hello *h)
 		mesh_fail(&err, MESH_E_CONFLICT, "a newer session of node %s took over", s->node.s);
 		old->hello = false;
 		logs_node_gone(mgr, s->node.s);
+		asks_node_gone(mgr, s->node.s);
 		net_close(old->conn, &err);
 	}
 	s->hello = true;
@@ -567,7 +574,7 @@ static void on_frame(void *arg, struct net_conn *c, uint16_t type, uint32_t stre
 		rc = on_session_message(s, p, n);
 	else if (type == NET_RENEW_CSR)
 		ca_server_renew_frame(s->mgr->ca, c, stream, p, n);
-	else if (type == NET_DATA || type == NET_END)
+	else if ((type == NET_DATA || type == NET_END) && !ask_frame(s->mgr, s->node.s, type, stream, p, n))
 		logs_frame(s->mgr, s->node.s, type, stream, p, n);
 	if (rc) {
 		mesh_fail(&err, rc, "node %s sent a message this manager cannot read (type %u)", s->node.s, type);
@@ -584,6 +591,7 @@ static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err 
 	if (s->hello) {
 		map_del(&mgr->sessions, s->node.s);
 		logs_node_gone(mgr, s->node.s);
+		asks_node_gone(mgr, s->node.s);
 		runs_node_gone(mgr, s->node.s);
 		/* A peer that closes or resets is a machine that lives; silence is not. */
 		bool alive = !err || err->code != -ETIMEDOUT;
@@ -663,12 +671,14 @@ static void on_timer_closed(uv_handle_t *h)
 	void (*cb)(void *) = mgr->closed;
 	void *arg = mgr->closed_arg;
 	logs_manager_gone(mgr);
+	asks_manager_gone(mgr);
 	brain_free(mgr->brain);
 	disp_free(mgr->disp);
 	ca_server_free(mgr->ca);
 	store_free(mgr->store);
 	map_fini(&mgr->sessions);
 	map_fini(&mgr->streams);
+	map_fini(&mgr->asks);
 	runs_node_gone(mgr, NULL);
 	map_fini(&mgr->runs);
 	free(mgr);

@@ -133,6 +133,24 @@ void logserve_frame(struct logserve *ls, uint16_t type, uint32_t stream, const u
 void logserve_drain(struct logserve *ls);
 void logserve_free(struct logserve *ls);
 
+/* ---- ask_uv.c: a question to every node, of a manager ---- */
+struct api_ask *ask_open(struct manager *mgr, const char *what, const struct str_list *args,
+                         const struct api_ask_ops *ops, void *arg);
+void ask_close(struct api_ask *a);
+/* False: the stream is of something else. */
+bool ask_frame(struct manager *mgr, const char *node, uint16_t type, uint32_t stream, const uint8_t *p, size_t n);
+void asks_node_gone(struct manager *mgr, const char *node);
+void asks_manager_gone(struct manager *mgr);
+struct map *manager_asks(struct manager *mgr);
+
+/* ---- serve_uv.c: and its answer, of a node ---- */
+struct serve;
+struct serve *serve_new(struct meshd *m, struct net_conn *c);
+/* False: this call is of something else. */
+bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call);
+/* The connection ended. */
+void serve_free(struct serve *s);
+
 /* ---- metrics.c ---- */
 void metrics_write(struct meshd *m, struct buf *out);
 /* Is this node, or a published port, well? Appends why. */

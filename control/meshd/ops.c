@@ -128,6 +128,12 @@ static void op_run(void *arg, unsigned op, const struct md_task *t, api_done don
 	done(done_arg, err.code, NULL, &err);
 }
 
+static struct api_ask *op_ask_open(void *arg, const char *what, const struct str_list *args,
+                                   const struct api_ask_ops *ops, void *ops_arg)
+{
+	return ask_open(((struct meshd *)arg)->manager, what, args, ops, ops_arg);
+}
+
 static void op_metrics(void *arg, struct buf *out)
 {
 	metrics_write(arg, out);
@@ -148,5 +154,7 @@ const struct api_ops meshd_api_ops = {
 	.logs_close = logs_close,
 	.check_published = op_check_published,
 	.metrics = op_metrics,
+	.ask_open = op_ask_open,
+	.ask_close = ask_close,
 	.run = op_run,
 };

@@ -23,6 +23,7 @@ struct session {
 	struct meshd *m;
 	struct net_conn *conn;
 	struct logserve *logs; /* calls of this connection */
+	struct serve *serve;   /* others */
 	bool welcomed, ever_welcomed, closing;
 	unsigned attempt;
 	struct map statuses;           /* task id -> struct md_task_status, as last said by the agent */
@@ -265,6 +266,7 @@ static void on_open(void *arg, struct net_conn *c, const struct net_peer *peer)
 	struct session *s = arg;
 	(void)peer;
 	s->logs = logserve_new(s->m->agent, c);
+	s->serve = serve_new(s->m, c);
 	sch_free(&md_node_description_schema, s->described);
 	s->described = describe(s);
 	struct wire_hello hello = { .description = *s->described,
@@ -283,7 +285,7 @@ static void on_frame(void *arg, struct net_conn *c, uint16_t type, uint32_t stre
 	} else if (type == NET_CALL) {
 		struct wire_call call = { 0 };
 		rc = sch_decode(&wire_call_schema, &call, p, n);
-		if (!rc)
+		if (!rc && !serve_call(s->serve, stream, &call))
 			logserve_call(s->logs, stream, &call);
 		sch_clear(&wire_call_schema, &call);
 	} else if (type == NET_WINDOW || type == NET_END) {
@@ -322,6 +324,8 @@ static void on_conn_closed(void *arg, struct net_conn *c, const struct mesh_err 
 	if (s->logs)
 		logserve_free(s->logs);
 	s->logs = NULL;
+	if (s->serve)
+		serve_free(TAKE(s->serve));
 	s->conn = NULL;
 	uv_timer_stop(&s->beat);
 	sch_clear(&wire_assign_schema, &s->pending);

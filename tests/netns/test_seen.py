@@ -5,8 +5,8 @@
                  ├── n2 .12 ──────────── web.2, ask
                  └── n3 .13
 """
+import json
 import re
-import socket
 import subprocess
 
 import pytest
@@ -102,6 +102,25 @@ def test_drops_have_reasons(web):
                 if a["Network"]["Spec"]["Name"] == "blue")
     web.inside(web.ask, "python3", "-c", send % (peer, peer))
     wait_for(lambda: total(web, "mesh_dropped_packets_total", reason="spoof") == before + 3, 5, "three drops")
+
+
+def test_top_shows_rates(web):
+    """Requests in the background; top sums the nodes, names tasks and reasons, and names a node that is silent."""
+    load = web.load(*[f"{a}:8080" for a in web.addresses])
+    load.more(20)
+    out = web.meshctl(1, "top", "--no-stream", "--interval", "2s", "--format", "json").stdout
+    load.stop()
+    rows = [json.loads(line) for line in out.splitlines()]
+    service = next(r for r in rows if r["Kind"] == "service" and r["Service"] == "web" and r["Network"] == "ingress")
+    tasks = [r for r in rows if r["Kind"] == "task" and r["Service"] == "web" and r["Network"] == "ingress"]
+    assert float(service["Connections"]) > 1 and float(service["PacketsOut"]) > 4
+    assert sorted(r["Node"] for r in tasks) == ["n1", "n2"] and {r["Task"] for r in tasks} == {"web.1", "web.2"}
+    assert abs(sum(float(r["Connections"]) for r in tasks) - float(service["Connections"])) < 1
+    table = web.meshctl(1, "top", "--no-stream", "--interval", "100ms", "--services").stdout
+    assert re.search(r"SERVICE +NETWORK +TASK +NODE +CONN/S", table) and re.search(r"web +blue", table)
+    assert "is not a swarm manager" in web.meshctl(2, "top", "--no-stream", rc=1).stderr
+    web.verb("stop", 3)
+    assert "node n3: the node is not connected" in web.meshctl(1, "top", "--no-stream").stderr
 
 
 def test_metrics_listener(fresh_lab):
