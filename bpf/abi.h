@@ -3,8 +3,9 @@
  * Role:   the one contract between the programs in the kernel and userspace: map keys and values, drop
  *         reasons, load-time configuration. Included by both sides; nothing else of bpf/ is.
  * Order:  addresses and ports are in network byte order, everything else in host order.
- * Layout: ABI_LAYOUT names the directory maps are pinned in. A change of any struct here raises it: a new
- *         meshd then starts with empty maps of its own instead of misreading old ones.
+ * Layout: ABI_LAYOUT names the directory maps are pinned in. A change of any struct here raises it: a new meshd then
+ *         has maps of its own, and fills them from the old ones field by field (dataplane/ebpf/handover.h). So a field
+ *         keeps its name as long as it keeps its meaning, and only so long.
  * IPv6:   addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. The IPv4 path is what is implemented.
  *         What is kept per flow is IPv4 only and small: with key and header an entry is one cache line, its value
  *         another. IPv6 flows belong into tables of their own.
@@ -14,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 6
+#define ABI_LAYOUT 7
 
 struct abi_addr {
 	__be32 w[4];
@@ -85,20 +86,23 @@ struct abi_config {
 	__u32 lo_ifindex;
 	__u32 zero_csum;   /* outer UDP checksum left zero */
 	__u32 test_tunnel; /* tests only: tunnel key from skb->mark (VNI) and skb->priority (IPv4, host order) */
+	__u32 handover;    /* these are the programs that stand between two layouts, see bpf/handover.h */
 };
-_Static_assert(sizeof(struct abi_config) == 32, "config");
+_Static_assert(sizeof(struct abi_config) == 36, "config");
 
 /*
  * "runtime": ARRAY of one. What may change while the programs run. Watchers are bits: those that take packets from or
  * to any address, of a protocol, and every drop. While there are any, every program's "seen_on" is 1.
  */
+enum abi_phase { PHASE_OWN, PHASE_BEFORE, PHASE_COPYING };
 struct abi_runtime {
 	__u32 ingress_vni;
 	__u16 from_any, to_any;
 	__u16 tcp, udp, other;
 	__u16 drops;
+	__u32 phase; /* of a hand-over; read by its programs only */
 };
-_Static_assert(sizeof(struct abi_runtime) == 16, "runtime");
+_Static_assert(sizeof(struct abi_runtime) == 20, "runtime");
 
 /* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */

@@ -21,12 +21,13 @@ static __always_inline int on_packet(struct __sk_buff *skb)
 	return take_in(skb, &p, port, &o);
 }
 
-SEC("tc")
-int from_lo(struct __sk_buff *skb)
+static __always_inline int from_lo_path(struct __sk_buff *skb)
 {
 	see(skb, HOOK_LO);
 
 	return see_pass(skb, on_packet(skb));
 }
+
+MESH_PROGRAM(from_lo, from_lo_path)
 
 char LICENSE[] SEC("license") = "GPL";

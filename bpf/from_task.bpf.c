@@ -109,7 +109,7 @@ static __always_inline int to_peer(struct __sk_buff *skb, struct packet *p, cons
 	return to_node(skb, ep->node.w[3], i->vni);
 }
 
-/* The backend a VIP flow goes to: the one it has, else a new one; 0 = none. */
+/* The backend a VIP flow goes to: the one it has, else a new one; 0 = none, NOT_KNOWN (no address) = perhaps of before. */
 static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip *vip)
 {
 	struct abi_flow_key k = {
@@ -130,6 +130,8 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 		if (b && b->uid == f->task && takes_old(b))
 			return f->dst;
 	}
+	if (!f && may_be_older(p))
+		return (__be32)NOT_KNOWN;
 	s = service_of(vip->service);
 	if (!s)
 		return 0;
@@ -177,6 +179,8 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	if (!has_ports(p))
 		return drop(DROP_PROTOCOL);
 	r.daddr = vip_backend(p, vip);
+	if (r.daddr == (__be32)NOT_KNOWN)
+		return NOT_KNOWN;
 	if (!r.daddr) {
 		add_refused(service_of(vip->service));
 		return drop(DROP_NO_BACKEND);
@@ -189,6 +193,25 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 		return drop(DROP_NAT);
 	p->daddr = r.daddr;
 	return to_peer(skb, p, i);
+}
+
+/*
+ * A connection to a task by its own address, from a port that a connection to it by a service's address had: its answers
+ * keep that task's address.
+ */
+static __always_inline void forget_vip_flow(const struct abi_iface *i, const struct packet *p)
+{
+	struct abi_endpoint *me = endpoint_of(i->vni, p->saddr);
+	struct abi_flow_key k = {
+		.task = p->saddr,
+		.peer = p->daddr,
+		.tport = p->sport,
+		.pport = p->dport,
+		.proto = p->proto,
+	};
+
+	if (me && (me->flags & ENDPOINT_VIP_FLOWS))
+		bpf_map_delete_elem(&vip_flows, &k);
 }
 
 static __always_inline bool is_own(const struct packet *p, const struct abi_iface *i)
@@ -212,6 +235,8 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 			f = flow_of_answer(p, i->published.w[3]);
 		if (f && f->task == i->task)
 			return answer(skb, p, f);
+		if (!f && may_be_older(p))
+			return NOT_KNOWN;
 	}
 	if (!is_own(p, i))
 		return drop(DROP_SPOOF);
@@ -253,11 +278,12 @@ static __noinline int on_packet(struct __sk_buff *skb)
 	vip = vip_of(p.daddr);
 	if (vip)
 		return to_vip(skb, &p, i, vip);
+	if (p.proto == IPPROTO_TCP && is_new(&p))
+		forget_vip_flow(i, &p);
 	return to_peer(skb, &p, i);
 }
 
-SEC("tc")
-int from_task(struct __sk_buff *skb)
+static __always_inline int from_task_path(struct __sk_buff *skb)
 {
 	see(skb, HOOK_TASK);
 
@@ -268,5 +294,7 @@ int from_task(struct __sk_buff *skb)
 	}
 	return see_pass(skb, on_packet(skb));
 }
+
+MESH_PROGRAM(from_task, from_task_path)
 
 char LICENSE[] SEC("license") = "GPL";

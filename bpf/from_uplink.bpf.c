@@ -18,12 +18,13 @@ static __noinline int on_packet(struct __sk_buff *skb)
 	return take_in(skb, &p, port, &o);
 }
 
-SEC("tc")
-int from_uplink(struct __sk_buff *skb)
+static __always_inline int from_uplink_path(struct __sk_buff *skb)
 {
 	see(skb, HOOK_UPLINK);
 
 	return see_pass(skb, is_icmp(skb) ? icmp_take_in(skb) : on_packet(skb));
 }
+
+MESH_PROGRAM(from_uplink, from_uplink_path)
 
 char LICENSE[] SEC("license") = "GPL";

@@ -119,8 +119,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 	return to_endpoint(skb, &p, ep);
 }
 
-SEC("tc")
-int from_vxlan(struct __sk_buff *skb)
+static __always_inline int from_vxlan_path(struct __sk_buff *skb)
 {
 	see(skb, HOOK_VXLAN);
 	if (is_icmp(skb)) {
@@ -130,5 +129,7 @@ int from_vxlan(struct __sk_buff *skb)
 	}
 	return on_packet(skb);
 }
+
+MESH_PROGRAM(from_vxlan, from_vxlan_path)
 
 char LICENSE[] SEC("license") = "GPL";

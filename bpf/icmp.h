@@ -13,21 +13,6 @@
 
 enum { ICMP_UNREACHABLE = 3, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER = 12 };
 
-/*
- * Asked first, by programs whose main path is a function beside these: together their frames would be more than
- * the 512 bytes of stack there are.
- */
-static __always_inline bool is_icmp(struct __sk_buff *skb)
-{
-	struct iphdr *ip;
-
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return false;
-	pull(skb, IP_OFF + sizeof(*ip));
-	ip = data_of(skb) + IP_OFF;
-	return (void *)(ip + 1) <= end_of(skb) && ip->protocol == IPPROTO_ICMP;
-}
-
 static __always_inline __u32 quote_off(const struct packet *p)
 {
 	return L4_OFF(p) + sizeof(struct icmp4);

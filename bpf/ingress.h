@@ -310,6 +310,8 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 		key_of_target(&k, p, t, o, port);
 		f = flow_find(&k, p);
 	}
+	if (!f && may_be_older_connection(p))
+		return NOT_KNOWN;
 	if (!f && s && !(o->mac_flags & MAC_HOP) &&
 	    (!t->ifindex || !t->serving || p->proto == IPPROTO_UDP || !is_new(p))) {
 		other = choose_other(s, p, t->ip);
@@ -410,6 +412,8 @@ static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, stru
 			if (rc != TC_ACT_OK)
 				return rc;
 		}
+		if (s && remembered_before(s, p))
+			return NOT_KNOWN;
 		if (!s || !target_of_backend(&t, choose(s, p))) {
 			add_refused(s);
 			return drop(DROP_NO_BACKEND);

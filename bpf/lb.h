@@ -7,7 +7,7 @@
 #ifndef BPF_LB_H
 #define BPF_LB_H
 
-#include "bpf/packet.h"
+#include "bpf/handover.h"
 
 /* UDP has no SYN: for this long after a change an unknown flow may be an old one. */
 #define UDP_OLD_NS (60ULL * 1000000000)
@@ -164,6 +164,14 @@ static __noinline __u32 choose_affine(struct abi_service *s, const struct packet
 	if (p->proto == IPPROTO_TCP && (i != cur || s->prev))
 		remember(&k, i);
 	return i;
+}
+
+/* The set changed, and who serves this flow may be remembered by the programs of before only. */
+static __always_inline bool remembered_before(const struct abi_service *s, const struct packet *p)
+{
+	struct abi_choice_key k = choice_key(p);
+
+	return config.handover && s->prev && may_be_older_connection(p) && !recall(&k);
 }
 
 /* Index of the backend for a packet at its ingress, 0 = none. */

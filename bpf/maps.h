@@ -97,8 +97,22 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 262144);
 } seen SEC(".maps");
+/* Of each object its own, not pinned: the program that ran at this hook before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} before SEC(".maps");
 
 const volatile struct abi_config config = {};
+
+/* What is in segments, for whoever reads them by BTF: the kernel knows no types of inner maps. */
+const volatile struct {
+	struct abi_backend backend;
+	struct abi_stats stats;
+	struct abi_chunk chunk;
+} abi_types = {};
 
 static __always_inline struct abi_addr addr4(__be32 v4)
 {

@@ -5,7 +5,7 @@
 
 #include "bpf/ingress.h"
 
-/* What a task hears from a backend it dialled by VIP gets the VIP back as its source. */
+/* What a task hears from a backend it dialled by VIP gets the VIP back as its source. 0, -1 or NOT_KNOWN. */
 static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
 {
 	struct abi_flow_key k = {
@@ -19,7 +19,7 @@ static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
 	struct rewrite r = rewrite_of(p);
 
 	if (!f)
-		return 0;
+		return may_be_older(p) ? NOT_KNOWN : 0;
 	r.saddr = f->dst;
 	return rewrite(skb, p, &r);
 }
@@ -33,9 +33,12 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct packet *p, 
 	if (!ifindex)
 		return drop(DROP_NOT_LOCAL);
 	__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+	if (((ep->flags & ENDPOINT_VIP_FLOWS) || phase() == PHASE_COPYING) && has_ports(p) && !p->fragment) {
+		int rc = undo_vip(skb, p);
+		if (rc)
+			return rc == NOT_KNOWN ? rc : drop(DROP_NAT);
+	}
 	add_net_stats(skb, p, ep->backend, false);
-	if ((ep->flags & ENDPOINT_VIP_FLOWS) && has_ports(p) && !p->fragment && undo_vip(skb, p))
-		return drop(DROP_NAT);
 	return to_task(skb, ifindex, mac, false);
 }
 

@@ -109,6 +109,21 @@ static __always_inline void pull(struct __sk_buff *skb, __u32 n)
 		bpf_skb_pull_data(skb, skb->len < n ? skb->len : n);
 }
 
+/*
+ * Asked first, by programs whose main path is a function beside these: together their frames would be more than
+ * the 512 bytes of stack there are.
+ */
+static __always_inline bool is_icmp(struct __sk_buff *skb)
+{
+	struct iphdr *ip;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return false;
+	pull(skb, IP_OFF + sizeof(*ip));
+	ip = data_of(skb) + IP_OFF;
+	return (void *)(ip + 1) <= end_of(skb) && ip->protocol == IPPROTO_ICMP;
+}
+
 static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p)
 {
 	void *data = data_of(skb), *end = end_of(skb);

@@ -420,6 +420,7 @@ void dp_pass(struct dp *d)
 	if (sweeps) {
 		d->drv->sweep(d);
 		d->swept = true;
+		log_info("taken over from before tasks=%zu", d->tasks.count);
 	}
 	d->retry_at = rc || !d->nft_stands ? clock_mono_ns() + RETRY_NS : 0;
 	report_applied(d, rc, &problems);

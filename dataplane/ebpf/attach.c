@@ -219,7 +219,7 @@ static void sweep_filters(struct ebpf *e)
 	if_freenameindex(all);
 }
 
-static void remove_dir(const char *dir)
+void ebpf_remove_dir(const char *dir)
 {
 	DIR *d = opendir(dir);
 
@@ -240,7 +240,7 @@ static void sweep_maps(struct ebpf *e, bool all)
 	for (struct dirent *de; d && (de = readdir(d));) {
 		CLEAN_FREE char *path = xasprintf("%s/%s", e->pin_dir, de->d_name);
 		if (strncmp(de->d_name, "maps", 4) == 0 && (all || !streq(path, e->map_dir)))
-			remove_dir(path);
+			ebpf_remove_dir(path);
 	}
 	if (d)
 		closedir(d);
@@ -260,7 +260,102 @@ void ebpf_detach_all(struct ebpf *e)
 {
 	e->attached.len = 0;
 	sweep_filters(e);
-	remove_dir(e->link_dir);
+	ebpf_remove_dir(e->link_dir);
 	sweep_maps(e, true);
 	rmdir(e->pin_dir);
+}
+
+/* ---- every hook at once ---- */
+
+struct hook {
+	enum ebpf_prog prog;
+	unsigned ifindex;
+	int link_fd, prog_fd; /* link_fd -1: a filter */
+};
+struct hooks VEC(struct hook);
+
+/* The kernel cuts names: "from_uplink_han". */
+static enum ebpf_prog prog_kind(int fd)
+{
+	struct bpf_prog_info info = {};
+	uint32_t len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) || strncmp(info.name, "from_", 5) != 0)
+		return PROG_MAX;
+	for (int p = 0; p < PROG_MAX; p++)
+		if (strncmp(info.name + 5, prog_names[p], strlen(prog_names[p])) == 0)
+			return p;
+	return PROG_MAX;
+}
+
+static void add_hook(struct hooks *all, unsigned ifindex, int link_fd, uint32_t prog_id)
+{
+	struct hook h = { .ifindex = ifindex, .link_fd = link_fd, .prog_fd = bpf_prog_get_fd_by_id(prog_id) };
+
+	h.prog = h.prog_fd < 0 ? PROG_MAX : prog_kind(h.prog_fd);
+	vec_push(all, h);
+}
+
+static void find_links(struct ebpf *e, struct hooks *all)
+{
+	DIR *d = opendir(e->link_dir);
+
+	for (struct dirent *de; d && (de = readdir(d));) {
+		CLEAN_FREE char *path = xasprintf("%s/%s", e->link_dir, de->d_name);
+		struct bpf_link_info info = {};
+		uint32_t len = sizeof(info);
+		int fd = de->d_name[0] == '.' || strncmp(de->d_name, "sock", 4) == 0 ? -1 : bpf_obj_get(path);
+		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len) && info.xdp.ifindex)
+			add_hook(all, info.xdp.ifindex, fd, info.prog_id);
+		else if (fd >= 0)
+			close(fd);
+	}
+	if (d)
+		closedir(d);
+}
+
+static void find_filters(struct hooks *all)
+{
+	static const enum ebpf_prog sides[] = { PROG_TASK, PROG_LO }; /* ingress, egress */
+	struct if_nameindex *ifs = if_nameindex();
+
+	for (struct if_nameindex *i = ifs; i && i->if_index; i++)
+		for (size_t s = 0; s < ARRAY_SIZE(sides); s++) {
+			struct bpf_tc_opts opts = { .sz = sizeof(opts),
+				                    .handle = FILTER_HANDLE,
+				                    .priority = FILTER_PRIORITY };
+			struct bpf_tc_hook hook = hook_of(sides[s], i->if_index);
+			if (bpf_tc_query(&hook, &opts) == 0)
+				add_hook(all, i->if_index, -1, opts.prog_id);
+		}
+	if_freenameindex(ifs);
+}
+
+bool ebpf_swap_hooks(struct ebpf *h)
+{
+	struct hooks all = { 0 };
+	bool held[PROG_MAX] = { 0 }, ok = true;
+	uint32_t zero = 0;
+
+	find_links(h, &all);
+	find_filters(&all);
+	for (size_t i = 0; i < all.len; i++) {
+		struct hook *k = &all.data[i];
+		if (k->prog < PROG_MAX && !held[k->prog])
+			held[k->prog] = !bpf_map_update_elem(h->before_fd[k->prog], &zero, &k->prog_fd, BPF_ANY);
+	}
+	for (size_t i = 0; i < all.len; i++) {
+		struct hook *k = &all.data[i];
+		if (k->prog < PROG_MAX) {
+			int rc = k->link_fd >= 0 ? bpf_link_update(k->link_fd, h->prog_fd[k->prog], NULL)
+			                         : attach_clsact(h, k->prog, k->ifindex);
+			ok = ok && held[k->prog] && !rc;
+		}
+		if (k->link_fd >= 0)
+			close(k->link_fd);
+		if (k->prog_fd >= 0)
+			close(k->prog_fd);
+	}
+	vec_fini(&all);
+	return ok;
 }

@@ -72,13 +72,15 @@ static void ebpf_free(struct ebpf *e)
 	free(e);
 }
 
-int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *err)
+int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover, struct ebpf **out,
+                 struct mesh_err *err)
 {
 	struct ebpf *e = XNEW(struct ebpf);
 	int rc;
 
 	e->pin_dir = xstrdup(c->pin_dir);
-	e->map_dir = xasprintf("%s/maps%d", c->pin_dir, ABI_LAYOUT);
+	e->map_dir = xstrdup(map_dir);
+	e->handover = handover;
 	e->link_dir = xasprintf("%s/links", c->pin_dir);
 	e->self = c->self;
 	e->use_tcx = !c->no_tcx;
@@ -90,6 +92,20 @@ int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *e
 		return rc;
 	}
 	lb_adopt(e);
+	*out = e;
+	return 0;
+}
+
+int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *err)
+{
+	CLEAN_FREE char *map_dir = xasprintf("%s/maps%d", c->pin_dir, ABI_LAYOUT);
+	struct ebpf *e;
+	int rc;
+
+	ebpf_hand_over(c, map_dir);
+	rc = ebpf_open_in(c, map_dir, false, &e, err);
+	if (rc)
+		return rc;
 	rc = c->cgroup ? ebpf_attach_socks(e, c->cgroup, err) : 0;
 	if (rc) {
 		ebpf_free(e);

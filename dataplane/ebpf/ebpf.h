@@ -38,7 +38,10 @@ struct ebpf_config {
 /* 0 when this kernel can run the driver; else MESH_E_UNSUPPORTED or -EPERM, err names what is missing. */
 int ebpf_probe(struct mesh_err *err) MESH_MUST_CHECK;
 
-/* Loads, adopts pinned maps of the same layout, attaches the socket hooks. Begins a mark-and-sweep pass. */
+/*
+ * Loads, adopts pinned maps (of another layout: hands them over, without a packet lost), attaches the socket hooks.
+ * Begins a mark-and-sweep pass.
+ */
 int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *err) MESH_MUST_CHECK;
 /* Frees memory; programs, links and maps stay. NULL is fine. */
 void ebpf_close(struct ebpf *e);

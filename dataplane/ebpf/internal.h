@@ -85,7 +85,8 @@ struct ebpf {
 	struct from_vxlan_bpf *vxlan;
 	struct from_task_bpf *task;
 	struct sock_bpf *sock;
-	int prog_fd[PROG_MAX];
+	int prog_fd[PROG_MAX], before_fd[PROG_MAX]; /* before: only of the programs of a hand-over */
+	bool handover;
 	struct VEC(struct attachment) attached;
 
 	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets, ranges;
@@ -161,6 +162,18 @@ void ebpf_detach_prog(struct ebpf *e, enum ebpf_prog p, unsigned ifindex);
 int ebpf_attach_socks(struct ebpf *e, const char *cgroup, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_sweep_attached(struct ebpf *e);
 void ebpf_detach_all(struct ebpf *e);
+/*
+ * Puts h's programs of a hand-over at every hook that has a program of ours, each with the one before behind it. False:
+ * the kernel does not let them hold on to those.
+ */
+bool ebpf_swap_hooks(struct ebpf *h);
+void ebpf_remove_dir(const char *dir);
+
+/* handover.c: what maps of another layout know becomes ours, and they go. What fails was logged. */
+void ebpf_hand_over(const struct ebpf_config *c, const char *own);
+/* ebpf.c: as ebpf_open, with the maps in map_dir and without socket hooks; handover: with those programs. */
+int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover, struct ebpf **out,
+                 struct mesh_err *err) MESH_MUST_CHECK;
 
 /* lb.c */
 void lb_adopt(struct ebpf *e);

@@ -73,7 +73,7 @@ static int pin_maps(struct ebpf *e, struct bpf_object *o)
 	{
 		CLEAN_FREE char *path = xasprintf("%s/%s", e->map_dir, bpf_map__name(m));
 		int rc = 0;
-		if (bpf_map__is_internal(m))
+		if (bpf_map__is_internal(m) || bpf_map__type(m) == BPF_MAP_TYPE_PROG_ARRAY)
 			continue;
 		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH)
 			rc = bpf_map__set_max_entries(m, e->flows_max);
@@ -84,7 +84,19 @@ static int pin_maps(struct ebpf *e, struct bpf_object *o)
 	return 0;
 }
 
-static struct abi_config abi_config_of(const struct ebpf_config *c)
+/* Every tc program is there twice, see bpf/handover.h. */
+static void choose_programs(struct bpf_object *o, bool handover)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, o)
+	{
+		if (bpf_program__type(p) == BPF_PROG_TYPE_SCHED_CLS)
+			bpf_program__set_autoload(p, (strstr(bpf_program__name(p), "_handover") != NULL) == handover);
+	}
+}
+
+static struct abi_config abi_config_of(const struct ebpf_config *c, bool handover)
 {
 	return (struct abi_config){
 		.self = ebpf_addr(&c->self),
@@ -92,6 +104,7 @@ static struct abi_config abi_config_of(const struct ebpf_config *c)
 		.lo_ifindex = if_nametoindex("lo"),
 		.zero_csum = !c->udp_csum,
 		.test_tunnel = c->test_tunnel,
+		.handover = handover,
 	};
 }
 
@@ -102,7 +115,8 @@ static struct abi_config abi_config_of(const struct ebpf_config *c)
 		if (!(e)->field) {                                                                                     \
 			_rc = -errno;                                                                                  \
 		} else {                                                                                               \
-			*(struct abi_config *)(void *)&(e)->field->rodata->config = abi_config_of(c);                  \
+			*(struct abi_config *)(void *)&(e)->field->rodata->config = abi_config_of(c, (e)->handover);   \
+			choose_programs((e)->field->obj, (e)->handover);                                               \
 			_rc = pin_maps(e, (e)->field->obj);                                                            \
 			_rc = _rc ? _rc : name##__load((e)->field);                                                    \
 		}                                                                                                      \
@@ -214,6 +228,13 @@ static int open_maps(struct ebpf *e)
 	return rc ? rc : open_tables(e);
 }
 
+#define PROG_FD(e, p, field, name)                                                                                     \
+	do {                                                                                                           \
+		struct bpf_program *_now = (e)->field->progs.name, *_handover = (e)->field->progs.name##_handover;     \
+		(e)->prog_fd[p] = bpf_program__fd((e)->handover ? _handover : _now);                                   \
+		(e)->before_fd[p] = bpf_map__fd((e)->field->maps.before);                                              \
+	} while (0)
+
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 {
 	int rc;
@@ -229,10 +250,10 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	rc = open_maps(e);
 	if (rc)
 		return mesh_fail(err, rc, "opening the BPF maps");
-	e->prog_fd[PROG_UPLINK] = bpf_program__fd(e->uplink->progs.from_uplink);
-	e->prog_fd[PROG_LO] = bpf_program__fd(e->lo->progs.from_lo);
-	e->prog_fd[PROG_VXLAN] = bpf_program__fd(e->vxlan->progs.from_vxlan);
-	e->prog_fd[PROG_TASK] = bpf_program__fd(e->task->progs.from_task);
+	PROG_FD(e, PROG_UPLINK, uplink, from_uplink);
+	PROG_FD(e, PROG_LO, lo, from_lo);
+	PROG_FD(e, PROG_VXLAN, vxlan, from_vxlan);
+	PROG_FD(e, PROG_TASK, task, from_task);
 	return 0;
 }
 

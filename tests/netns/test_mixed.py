@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from meshlab import IMAGE, Lab, wait_for
+from conftest import LABS, new_lab
+from meshlab import IMAGE, wait_for
 
 UDP_ASK = """
 import socket, sys
@@ -24,19 +25,11 @@ print(data.decode())
 DRIVERS = {"nft": {1: "nft", 2: "nft", 3: "nft"}, "n2=nft": {1: "ebpf", 2: "nft", 3: "ebpf"}, "n1=nft,n3=nft": {1: "nft", 2: "ebpf", 3: "nft"}}
 
 
-class MixedLab(Lab):
-    def __init__(self, name, plane):
-        self.plane = plane
-        super().__init__(name, nodes=3)
-
-    def meshctl(self, k, *args, **kw):
-        return super().meshctl(k, *args, *(["--data-plane", self.plane] if args[:2] == ("lab", "up") else []), **kw)
-
-
 @pytest.fixture(scope="module", params=list(DRIVERS))
 def world(machine, request):
     """The lab with its services: everything below only asks."""
-    lab = MixedLab("mixed", request.param)
+    lab = new_lab("m", plane=request.param)
+    lab.plane = request.param
     try:
         lab.meshctl(1, "network", "create", "-d", "overlay", "net")
         lab.web = lab.create("--name", "web", "--network", "net", "--mode", "global", "-p", "8080:8000", "-p", "8053:8000/udp", IMAGE, n=3)
@@ -44,6 +37,7 @@ def world(machine, request):
                              "sleep", "100000", n=3)
         yield lab
     finally:
+        LABS.remove(lab)
         lab.down()
 
 

@@ -71,7 +71,9 @@ class Load:
 
 
 class Lab:
-    def __init__(self, name, nodes=3, managers=1, init=True, images=True, env=None):
+    """plane: the --data-plane of its nodes ("nft", "n2=nft"); None: whatever they choose."""
+
+    def __init__(self, name, nodes=3, managers=1, init=True, images=True, env=None, plane=None):
         self.name, self.nodes = name, list(range(1, nodes + 1))
         self.config = os.path.join("/tmp", f"mesh-test-{name}")
         os.makedirs(self.config, exist_ok=True)
@@ -81,7 +83,7 @@ class Lab:
             self.env.pop(k, None)
         try:
             self.meshctl(0, "lab", "up", "-q", "--name", name, "--nodes", str(nodes), "--managers", str(managers),
-                         *([] if init else ["--no-init"]), timeout=150)
+                         *([] if init else ["--no-init"]), *(["--data-plane", plane] if plane else []), timeout=150)
             self.rows = {int(r["name"][1:]): r for r in self.ls()}
             if images:
                 self.load_images()

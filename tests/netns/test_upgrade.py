@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Never in the way: daemons are killed, started again and replaced by a build whose maps have another layout, under load.
+
+    client ── loadgen ──► n1 n2 n3 :8080 ──► web on all nodes          published: TCP, UDP
+    ask    ── loadgen ──► web's virtual address, per socket (in the tasks' cgroup) and per packet (outside of it)
+    ask    ── loadgen ──► web's tasks, one by one                      overlay
+"""
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from conftest import LABS, new_lab
+from meshlab import BUILD, IMAGE, MESHCTL, MESHD, wait_for
+
+LOADGEN = os.path.join(BUILD, "bench", "loadgen")
+NEXT = os.path.join(BUILD, "next", "meshd")
+# Connections that rest, connections that are asked all the time, new ones, datagrams.
+MIX = ["new:60", "keep:6:6:600000", "keep:60:6:600000", "udp:30"]
+
+
+class Load:
+    def __init__(self, lab, prefix, targets, mix=MIX):
+        self.p = subprocess.Popen([*prefix, LOADGEN, *mix, *targets], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lab.processes.append(self.p)
+        assert self.p.stdout.readline() == "first answer\n"
+
+    def more(self, n):
+        self.p.stdin.write(f"more {n}\n")
+        self.p.stdin.flush()
+        assert self.p.stdout.readline() == "done\n"
+
+    def stop(self):
+        self.more(100)
+        out, _ = self.p.communicate("stop\n", timeout=60)
+        return json.loads(out)
+
+
+def cgroup_of(pid):
+    path = next(l.split(":", 2)[2].strip() for l in open(f"/proc/{pid}/cgroup") if l.startswith("0:"))
+    mount = next(l.split()[1] for l in open("/proc/mounts") if l.split()[2] == "cgroup2")
+    return mount + path
+
+
+def inside(ask, cgroup=False):
+    """The start of a command in a task's network namespace; in its cgroup, where VIPs are translated by socket, or not."""
+    pid = str(ask["Status"]["ContainerStatus"]["PID"])
+    enter = ["nsenter", "-t", pid, "-n"]
+    return ["sh", "-c", f'echo $$ >{cgroup_of(pid)}/cgroup.procs && exec {" ".join(enter)} "$@"', "sh"] if cgroup else enter
+
+
+def loads(lab, ask):
+    """ask: three tasks, so that their ports do not meet."""
+    nets = {n["Name"]: n["Id"] for n in lab.get(1, "/networks")}
+    vip = next(v["Addr"].split("/")[0] for v in lab.get(1, "/services/web")["Endpoint"]["VirtualIPs"] if v["NetworkID"] == nets["net"])
+    tasks = [a.split("/")[0] for t in lab.running("web") for x in t["NetworksAttachments"]
+             if x["Network"]["Spec"]["Name"] == "net" for a in x["Addresses"]]
+    return {"ingress": Load(lab, [MESHCTL, "lab", "client", "--name", lab.name, "--"], [f"{lab.addr(k)}:8080" for k in lab.nodes]),
+            "VIP by socket": Load(lab, inside(ask[0], True), [f"{vip}:8000"]),
+            "VIP by packet": Load(lab, inside(ask[1]), [f"{vip}:8000"]),
+            "overlay": Load(lab, inside(ask[2]), [f"{a}:8000" for a in tasks])}
+
+
+def check_nothing_failed(result):
+    for path, r in result.items():
+        assert r["failures"] == [], path
+        for c in r["classes"]:
+            assert c["ok"] == c["sent"] > 0, (path, c)
+            assert not c.get("idle_closed"), (path, c)
+
+
+@pytest.fixture(scope="module", params=["ebpf"])
+def world(machine, request):
+    lab = new_lab("u" + request.param[0], plane=request.param)
+    lab.driver = request.param
+    lab.meshctl(1, "network", "create", "-d", "overlay", "net")
+    lab.create("--name", "web", "--network", "net", "--replicas", "4", "-p", "8080:8000", "-p", "8080:8000/udp",
+               "--stop-grace-period", "1s", IMAGE, n=4)
+    lab.ask = lab.create("--name", "ask", "--network", "net", "--replicas", "3", "--stop-signal", "SIGKILL", IMAGE, "sleep", "100000", n=3)
+    wait_for(lambda: all(t["Known"] for t in lab.get(1, "/_mesh/services/web")["Tasks"]), 30, "web to be known everywhere")
+    yield lab
+    LABS.remove(lab)
+    lab.down()
+
+
+def replace(lab, k, meshd, verb="kill"):
+    """Node k's daemon ends and another takes its place; done once it has put everything in force again."""
+    lab.env["MESHD"] = meshd
+    try:
+        lab.verb(verb, k)
+        size = len(lab.log(k))
+        lab.verb("start", k)
+        wait_for(lambda: "taken over from before" in lab.log(k)[size:], 30, f"n{k} to have taken over")
+        lab.wait_nodes()
+    finally:
+        lab.env["MESHD"] = MESHD
+
+
+@pytest.mark.parametrize("verb", ["kill", "stop"])
+def test_restart(world, verb):
+    running = loads(world, world.ask)
+    for k in world.nodes:
+        replace(world, k, MESHD, verb)
+        running["ingress"].more(50)
+    check_nothing_failed({path: l.stop() for path, l in running.items()})
+
+
+def test_upgrade_to_another_layout_and_back(world):
+    assert os.path.exists(NEXT), f"{NEXT} was not built: make {os.path.relpath(NEXT)}"
+    running = loads(world, world.ask)
+    for meshd in (NEXT, MESHD):
+        sizes = world.log_sizes()
+        for k in world.nodes:
+            replace(world, k, meshd)
+            running["ingress"].more(50)
+            if world.driver == "ebpf":
+                log = world.log(k)[sizes[k]:]
+                assert "maps of another layout taken over" in log and "hand-over without" not in log, log[-2000:]
+                pins = os.listdir(f"/run/mesh/{world.name}/n{k}/bpf")
+                assert len([m for m in pins if re.fullmatch(r"maps\d+", m)]) == 1, pins
+    check_nothing_failed({path: l.stop() for path, l in running.items()})
