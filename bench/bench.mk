@@ -15,6 +15,11 @@ bench-packet: deps ## what a packet costs in each BPF program, beside katran's f
 run-bench-packet: $(B)/bench/packet
 	$(Q)$(B)/bench/packet -o $(B)/bench-packet.json
 
+PATH_OBJ := $(call obj,$(wildcard bench/path/*.c))
+$(PATH_OBJ): | $(SKELS)
+$(B)/bench/path: $(PATH_OBJ) $(LIBS)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(PATH_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
 .PHONY: bench-path bench-peers
 bench-path: deps ## CPU an operation: mesh, VIP, overlay beside routing, nft, iptables, HAProxy, VXLAN, Swarm's chain
 	$(THEN) run-bench-path
@@ -22,7 +27,7 @@ run-bench-path: bench-peers $(B)/bench/path
 	$(Q)$(B)/bench/path -o $(B)/bench-path.json
 # Only what benchmarks compare with; nothing of meshd needs it.
 bench-peers:
-	$(Q)for p in haproxy dnsmasq-base unbound nsd knot dnsperf iptables; do \
+	$(Q)for p in haproxy dnsmasq-base unbound nsd knot dnsperf iptables ipvsadm; do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	  [ -z "$$missing" ] || { [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; \
 	  chmod 755 /usr/sbin/policy-rc.d; mine=1; }; DEBIAN_FRONTEND=noninteractive apt-get install -y \
@@ -45,3 +50,9 @@ bench-scale: deps ## programming services from nothing and one change, beside nf
 	$(THEN) run-bench-scale
 run-bench-scale: bench-peers $(B)/bench/scale
 	$(Q)$(B)/bench/scale -o $(B)/bench-scale.json
+
+.PHONY: bench-convergence
+bench-convergence: deps ## a task dies, starts, drains: until the last of 3 nodes, of 200 simulated ones, has it in force
+	$(THEN) run-bench-convergence
+run-bench-convergence: all images $(B)/bench/agents $(B)/bench/inforce
+	$(Q)MESH_BUILD=$(B) /usr/bin/python3 bench/convergence.py

@@ -1,9 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Boots Debian's stock kernel in qemu over this machine's own root (read-only, 9p, with a tmpfs on top) and runs a script.
-#   tests/vm/boot.sh BUILD_DIR SCRIPT [SECONDS]      exit status: the script's; 77 when something it needs is missing
+#   tests/vm/boot.sh [-i] BUILD_DIR SCRIPT [SECONDS]    exit status: the script's; 77 when something it needs is missing
+#   -i   one CPU whose clock is the instructions it executed, one a nanosecond: what code costs, exactly
+# Files that the script leaves in /mnt/keep are copied to BUILD_DIR; the guest's words to this machine go to /mnt/log.
 # The guest is what most users run: kernel 6.1, pure cgroup v2, modules. Nothing it does reaches this machine.
 set -eu
+cpus="-accel tcg,thread=multi,tb-size=512 -smp 2"
+if [ "$1" = -i ]; then
+	cpus="-accel tcg,thread=single,tb-size=512 -smp 1 -icount shift=0,sleep=off"
+	shift
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
 script=$(readlink -f "$2")
@@ -62,6 +69,7 @@ INIT
 	(cd "$vm/initrd" && find . | cpio -o -H newc 2>/dev/null | gzip -1) >"$vm/initrd.gz"
 fi
 out=$(mktemp -d)
+mkdir "$out/keep"
 trap 'rm -rf "$out"' EXIT
 cp "$script" "$out/script"
 cat >"$vm/guest.sh" <<GUEST
@@ -70,20 +78,22 @@ mount -t tmpfs t /run; mount -t tmpfs t /var/lib; mount -t tmpfs t /mnt
 mount -t cgroup2 c /sys/fs/cgroup; mount -t bpf b /sys/fs/bpf; mount -t 9p -o trans=virtio,version=9p2000.L,cache=none out /mnt
 mkdir -p /lib/modules/$version; mount --bind $vm/kernel/lib/modules/$version /lib/modules/$version
 ip link set lo up
-for m in vxlan veth bridge cls_bpf sch_ingress nf_tables nft_masq nft_ct nft_nat nft_chain_nat tcp_diag udp_diag inet_diag; do modprobe -q \$m; done
+for m in vxlan veth bridge cls_bpf sch_ingress nf_tables nft_masq nft_ct nft_nat nft_chain_nat tcp_diag udp_diag inet_diag ip_vs ip_vs_rr ip_vs_mh xt_ipvs; do modprobe -q \$m; done
 cd $(cd "$here/../.." && pwd)
 sh /mnt/script >/mnt/log 2>&1
 echo \$? >/mnt/rc
 sync
 printf '\\007' | dd of=/dev/port bs=1 seek=1281 count=1 2>/dev/null
 GUEST
-timeout -k 5 "$limit" qemu-system-x86_64 -M q35,hpet=off -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 3072 \
+# shellcheck disable=SC2086
+timeout -k 5 "$limit" qemu-system-x86_64 -M q35,hpet=off $cpus -cpu max -m 3072 \
 	-nodefaults -no-user-config -display none -no-reboot -kernel "$vm/vmlinux" -initrd "$vm/initrd.gz" \
-	-append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check" \
+	-append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check norandmaps" \
 	-serial "file:$out/serial" -device isa-debug-exit,iobase=0x501,iosize=1 \
 	-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
 	-virtfs "local,path=$out,mount_tag=out,security_model=none" >"$out/qemu" 2>&1 || true
 [ -e "$out/log" ] && cat "$out/log"
+cp -r "$out/keep/." "$build/"
 if [ ! -e "$out/rc" ]; then
 	echo "the guest did not finish within $limit s"
 	tail -n 20 "$out/serial" "$out/qemu" 2>/dev/null
