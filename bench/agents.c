@@ -142,16 +142,16 @@ static void on_frame(void *arg, struct net_conn *c, uint16_t type, uint32_t stre
 static void on_open(void *arg, struct net_conn *c, const struct net_peer *peer)
 {
 	struct agent *a = arg;
-	char name[32], addr[32];
-	struct wire_hello h = { .meshd_version = MESH_VERSION };
+	char name[32], addr[32], version[] = MESH_VERSION, arch[] = "x86_64", os[] = "linux";
+	struct wire_hello h = { .meshd_version = version };
 
 	(void)c, (void)peer;
 	snprintf(name, sizeof(name), "sim-%u", a->number);
 	snprintf(addr, sizeof(addr), "10.250.%u.%u", a->number >> 8, a->number & 255);
 	h.description.hostname = name;
 	h.description.data_path_addr = addr;
-	h.description.platform.architecture = "x86_64";
-	h.description.platform.os = "linux";
+	h.description.platform.architecture = arch;
+	h.description.platform.os = os;
 	h.description.resources.nano_cpus = 4 * NS_PER_SEC;
 	h.description.resources.memory_bytes = 8LL << 30;
 	send_message(a, WIRE_HELLO, &h);
@@ -207,18 +207,24 @@ static void on_alloc(uv_handle_t *h, size_t size, uv_buf_t *b)
 	*b = uv_buf_init(text, sizeof(text));
 }
 
+static void fail_one(void)
+{
+	MAP_FOREACH(&running, e) {
+		CLEAN_FREE char *task = xstrdup(e->key);
+		say(map_del(&running, task), task, MD_TASK_FAILED);
+		return;
+	}
+}
+
 /* Each line is a wish for a failure; the end of input is the end. */
 static void on_input(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
 	(void)s;
 	if (n < 0)
 		exit(0);
-	for (ssize_t i = 0; i < n; i++) {
-		if (b->base[i] != '\n' || !running.len)
-			continue;
-		CLEAN_FREE char *task = xstrdup(running.entries[0].key);
-		say(map_del(&running, task), task, MD_TASK_FAILED);
-	}
+	for (ssize_t i = 0; i < n; i++)
+		if (b->base[i] == '\n')
+			fail_one();
 }
 
 int main(int argc, char **argv)

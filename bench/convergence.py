@@ -59,15 +59,12 @@ class Lines:
         self.p.wait()
 
 
-def spec(replicas, force=0):
+def spec(replicas, constraints=()):
     return {"Name": "web", "Mode": {"Replicated": {"Replicas": replicas}},
-            "TaskTemplate": {"ContainerSpec": {"Image": "mesh-demo:1"}, "ForceUpdate": force,
+            "TaskTemplate": {"ContainerSpec": {"Image": "mesh-demo:1"},
                              "RestartPolicy": {"Condition": "any", "Delay": 0},
-                             "Placement": {"Constraints": CONSTRAINTS}},
+                             "Placement": {"Constraints": list(constraints)}},
             "EndpointSpec": {"Ports": [{"Protocol": "tcp", "PublishedPort": 8080, "TargetPort": 8000}]}}
-
-
-CONSTRAINTS = []
 
 
 def tasks(mgr, state="running"):
@@ -90,7 +87,7 @@ def simulated():
                         token, str(NODES)], stdin=subprocess.PIPE)
         try:
             agents.find(lambda w: w[0] == "ready", timeout=180)
-            mgr.call("POST", "/services/create", spec(NODES // 4))
+            mgr.call("POST", "/services/create", spec(NODES // 4, ["node.role==worker"]))
             until(lambda: len(tasks(mgr)) == NODES // 4, 120, "tasks")
             time.sleep(1)
             for _ in range(ROUNDS):

@@ -130,7 +130,8 @@ void dp_poll_tasks(struct dp *d, int64_t now)
 		if ((!t->watch_listen && !t->watch_flows) || now < t->poll_at)
 			continue;
 		poll_task(d, t);
-		t->poll_every = t->poll_every * 3 / 2;
+		/* It is noticed late by at most an eighth of the time it took. */
+		t->poll_every += t->poll_every / 8;
 		if (t->poll_every > POLL_MAX_NS)
 			t->poll_every = POLL_MAX_NS;
 		t->poll_at = now + t->poll_every;
