@@ -19,16 +19,33 @@
 		}                                                                                                      \
 	} while (0)
 
-struct ours {
-	bool two; /* the task is on another node than the client's */
-	bool direct;
+/*
+ * Two nodes, a client outside and a task a bed dials from or to. Loading the programs is most of the work of making a
+ * bed, under emulation above all, so that beds share a world: they differ in what is dialled.
+ *
+ *   outside 172.31.9.100 ── up0 n1 un0 ── un0 n2 ud0 ── outside (the way back of direct return)
+ *   n1: tasks .11 and .13     n2: task .12     ports 8080 .12, 8081 .12 with direct return, 8082 .13
+ */
+struct node {
+	int ns;
+	struct ebpf *e;
+	char pin[96];
 };
+struct world {
+	unsigned services;
+	struct node n[2];
+	int outside, t11, t12, t13;
+	char cgroup[160];
+};
+enum { WORLDS_MAX = 4 };
+static struct world worlds[WORLDS_MAX];
+static size_t n_worlds;
 
 static void link_task(struct node *n, int ns, const char *dev, const char *addr, uint32_t vni, const char *gateway,
                       bool route)
 {
 	struct dp_ip ip = ip_of(addr);
-	struct ebpf_iface i = { .vni = vni, .ip = ip, .task = 7, .host_mac = { 2, 0, 0, 0, 0, 1 } };
+	struct ebpf_iface i = { .vni = vni, .ip = ip, .task = ip.b[15], .host_mac = { 2, 0, 0, 0, 0, 1 } };
 	uint8_t m[6];
 
 	dp_mac_of(&ip, m);
@@ -67,10 +84,10 @@ static void set_port(struct node *n, uint16_t published, uint64_t service)
 	OK(ebpf_set_port(n->e, &p, &err));
 }
 
-static void open_node(struct bed *b, int k, const char *cgroup)
+static void open_node(struct world *w, int k)
 {
-	struct node *n = &b->n[k];
-	struct ebpf_config c = { .pin_dir = n->pin, .cgroup = cgroup, .flows_max = 65536 };
+	struct node *n = &w->n[k];
+	struct ebpf_config c = { .pin_dir = n->pin, .cgroup = k ? NULL : w->cgroup, .flows_max = 65536 };
 	struct ebpf_network in = {
 		.vni = 4096, .subnet = ip_of("10.0.0.0"), .prefix = 24, .gateway = ip_of("10.0.0.1"), .ingress = true
 	};
@@ -80,7 +97,7 @@ static void open_node(struct bed *b, int k, const char *cgroup)
 	struct dp_ip a1 = ip_of("172.31.8.11"), a2 = ip_of("172.31.8.12"), front = ip_of("172.31.9.11");
 	static const char *const uplinks[] = { "up0", "un0", "ud0" };
 
-	snprintf(n->pin, sizeof(n->pin), "%s/b%zu-%d", bpffs, (size_t)(b - beds), k);
+	snprintf(n->pin, sizeof(n->pin), "%s/w%zu-%d", bpffs, (size_t)(w - worlds), k);
 	enter(n->ns);
 	sh("ip link add vx type vxlan external dstport 4789 && ip link set vx mtu 1450 up; sysctl -qw "
 	   "net.ipv4.conf.lo.accept_local=1 net.ipv4.conf.lo.route_localnet=1");
@@ -108,124 +125,116 @@ static void set_endpoint(struct node *n, uint32_t vni, const char *ip, bool loca
 	OK(ebpf_set_endpoint(n->e, &ep, &err));
 }
 
-static void set_ingress(struct bed *b, int k, const struct ours *o)
+static void set_tables(struct world *w, int k)
 {
-	bool local = k == (o->two ? 1 : 0);
+	struct node *n = &w->n[k];
 
-	set_endpoint(&b->n[k], 4096, "10.0.0.12", local, "172.31.8.12");
-	for (unsigned i = 1; i < b->kind->services; i++) {
-		set_service(&b->n[k], 1000 + i, 4096, "10.0.0.99", false, false);
-		set_port(&b->n[k], (uint16_t)(20000 + i), 1000 + i);
+	set_endpoint(n, 4097, "10.0.1.11", !k, "172.31.8.11");
+	set_endpoint(n, 4097, "10.0.1.13", !k, "172.31.8.11");
+	set_endpoint(n, 4096, "10.0.0.13", !k, "172.31.8.11");
+	set_endpoint(n, 4097, "10.0.1.12", k, "172.31.8.12");
+	set_endpoint(n, 4096, "10.0.0.12", k, "172.31.8.12");
+	for (unsigned i = 1; i < w->services; i++) {
+		set_service(n, 1000 + i, 4096, "10.0.0.99", false, false);
+		set_port(n, (uint16_t)(10000 + i), 1000 + i);
 	}
-	set_service(&b->n[k], 11, 4096, "10.0.0.12", local, o->direct);
-	set_port(&b->n[k], 8080, 11);
+	set_service(n, 11, 4096, "10.0.0.12", k, false);
+	set_port(n, 8080, 11);
+	set_service(n, 12, 4096, "10.0.0.12", k, true);
+	set_port(n, 8081, 12);
+	set_service(n, 13, 4096, "10.0.0.13", !k, false);
+	set_port(n, 8082, 13);
 }
 
-static void ours_mesh(struct bed *b, const struct ours *o)
+static struct world *world_of(const struct bed *b)
 {
-	struct node *last = &b->n[o->two];
+	struct dp_ip vip = ip_of("10.0.1.2");
 
-	b->client = new_ns();
-	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	wire(b->n[0].ns, "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
-	if (o->two) {
-		b->n[1].ns = new_ns();
-		wire(b->n[0].ns, "un0", "172.31.8.11/24", b->n[1].ns, "un0", "172.31.8.12/24", 1500);
-		if (o->direct) {
-			wire(b->n[1].ns, "ud0", "172.31.7.12/24", b->client, "eth1", "172.31.7.100/24", 1500);
-			enter(b->n[1].ns);
-			sh("ip route add 172.31.9.100/32 dev ud0");
-		} else {
-			enter(b->n[1].ns);
-			sh("ip route add 172.31.9.0/24 via 172.31.8.11");
-		}
-	} else {
-		enter(b->n[0].ns);
-		sh("ip addr add 172.31.8.11/32 dev lo");
-	}
-	for (int k = 0; k <= (int)o->two; k++)
-		open_node(b, k, NULL);
-	link_task(last, b->server, "eth0", "10.0.1.12", 4097, "10.0.1.1", true);
-	link_task(last, b->server, "eth1", "10.0.0.12", 4096, "10.0.0.1", false);
-	for (int k = 0; k <= (int)o->two; k++)
-		set_ingress(b, k, o);
+	for (size_t i = 0; i < n_worlds; i++)
+		if (worlds[i].services == b->kind->services)
+			return &worlds[i];
+	need(n_worlds < WORLDS_MAX, "worlds");
+	struct world *w = &worlds[n_worlds++];
+	w->services = b->kind->services;
+	snprintf(w->cgroup, sizeof(w->cgroup), "%s/w%zu", cgroups, n_worlds);
+	need(mkdir(w->cgroup, 0755) == 0, w->cgroup);
+	int *const all[] = { &w->outside, &w->t11, &w->t12, &w->t13, &w->n[0].ns, &w->n[1].ns };
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		*all[i] = new_ns();
+	wire(w->n[0].ns, "up0", "172.31.9.11/24", w->outside, "eth0", "172.31.9.100/24", 1500);
+	wire(w->n[0].ns, "un0", "172.31.8.11/24", w->n[1].ns, "un0", "172.31.8.12/24", 1500);
+	wire(w->n[1].ns, "ud0", "172.31.7.12/24", w->outside, "eth1", "172.31.7.100/24", 1500);
+	enter(w->n[1].ns);
+	sh("ip route add 172.31.9.100/32 dev ud0");
+	open_node(w, 0);
+	open_node(w, 1);
+	link_task(&w->n[0], w->t11, "a0", "10.0.1.11", 4097, "10.0.1.1", true);
+	link_task(&w->n[0], w->t13, "b0", "10.0.1.13", 4097, "10.0.1.1", true);
+	link_task(&w->n[0], w->t13, "b1", "10.0.0.13", 4096, "10.0.0.1", false);
+	link_task(&w->n[1], w->t12, "c0", "10.0.1.12", 4097, "10.0.1.1", true);
+	link_task(&w->n[1], w->t12, "c1", "10.0.0.12", 4096, "10.0.0.1", false);
+	set_tables(w, 0);
+	set_tables(w, 1);
+	set_service(&w->n[0], 14, 4097, "10.0.1.13", true, false);
+	OK(ebpf_set_vip(w->n[0].e, &vip, 14, &err));
+	return w;
+}
+
+static void mesh(struct bed *b, uint16_t port, int task)
+{
+	b->client = world_of(b)->outside;
+	b->server = task;
 	b->dial = "172.31.9.11";
-	b->port = 8080;
-}
-
-/* From task 10.0.1.11 to task 10.0.1.12 or to the VIP that stands for it. */
-static void ours_overlay(struct bed *b, bool two, bool vip)
-{
-	static char cgroup[160];
-	struct dp_ip v = ip_of("10.0.1.2");
-
-	b->client = new_ns();
-	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	if (two) {
-		b->n[1].ns = new_ns();
-		wire(b->n[0].ns, "un0", "172.31.8.11/24", b->n[1].ns, "un0", "172.31.8.12/24", 1500);
-	}
-	if (vip) {
-		snprintf(cgroup, sizeof(cgroup), "%s/vip", cgroups);
-		if (mkdir(cgroup, 0755))
-			die(cgroup);
-		b->cgroup = cgroup;
-	}
-	for (int k = 0; k <= (int)two; k++)
-		open_node(b, k, vip && !k ? cgroup : NULL);
-	link_task(&b->n[0], b->client, "eth0", "10.0.1.11", 4097, "10.0.1.1", true);
-	/* Both may be of one node: names of host ends differ. */
-	link_task(&b->n[two], b->server, "eth2", "10.0.1.12", 4097, "10.0.1.1", true);
-	for (int k = 0; k <= (int)two; k++) {
-		set_endpoint(&b->n[k], 4097, "10.0.1.11", k == 0, "172.31.8.11");
-		set_endpoint(&b->n[k], 4097, "10.0.1.12", k == (int)two, "172.31.8.12");
-	}
-	set_service(&b->n[0], 12, 4097, "10.0.1.12", !two, false);
-	OK(ebpf_set_vip(b->n[0].e, &v, 12, &err));
-	b->dial = vip ? "10.0.1.2" : "10.0.1.12";
-	b->port = 80;
+	b->port = port;
 }
 
 void mesh_here(struct bed *b)
 {
-	ours_mesh(b, &(struct ours){});
+	mesh(b, 8082, world_of(b)->t13);
 }
 
 void mesh_tunnel(struct bed *b)
 {
-	ours_mesh(b, &(struct ours){ .two = true });
+	mesh(b, 8080, world_of(b)->t12);
 }
 
 void mesh_direct(struct bed *b)
 {
-	ours_mesh(b, &(struct ours){ .two = true, .direct = true });
+	mesh(b, 8081, world_of(b)->t12);
+}
+
+static void from_task(struct bed *b, const char *dial, int task)
+{
+	b->client = world_of(b)->t11;
+	b->server = task;
+	b->dial = dial;
+	b->port = 80;
 }
 
 void overlay_two(struct bed *b)
 {
-	ours_overlay(b, true, false);
+	from_task(b, "10.0.1.12", world_of(b)->t12);
 }
 
 void task_to_task(struct bed *b)
 {
-	ours_overlay(b, false, false);
+	from_task(b, "10.0.1.13", world_of(b)->t13);
 }
 
 void task_to_vip(struct bed *b)
 {
-	ours_overlay(b, false, true);
+	from_task(b, "10.0.1.2", world_of(b)->t13);
+	b->cgroup = world_of(b)->cgroup;
 }
 
-void ours_destroy(struct bed *b)
+void ours_destroy(void)
 {
-	for (int k = 0; k < 2; k++)
-		if (b->n[k].e) {
-			enter(b->n[k].ns);
-			ebpf_destroy(b->n[k].e);
-			b->n[k].e = NULL;
+	for (size_t i = 0; i < n_worlds; i++) {
+		for (int k = 0; k < 2; k++) {
+			enter(worlds[i].n[k].ns);
+			ebpf_destroy(worlds[i].n[k].e);
 		}
-	if (b->cgroup)
-		rmdir(b->cgroup);
+		rmdir(worlds[i].cgroup);
+	}
+	n_worlds = 0;
 }

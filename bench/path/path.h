@@ -24,11 +24,6 @@ enum op { CRR, RR, BULK, UDP, OP_MAX };
 #define ROUNDS_MAX 31
 #define BEDS_MAX 32
 
-struct node {
-	int ns;
-	struct ebpf *e;
-	char pin[96];
-};
 struct bed;
 /* What a bed is to show. aim: cost of a connection, times the peer's; aim_k: thousands of instructions. 0 = none. */
 struct kind {
@@ -46,9 +41,9 @@ struct bed {
 	const char *dial;
 	uint16_t port;
 	bool no_udp, absent; /* absent: something it needs is not here; make said what */
-	const char *cgroup;
+	const char *cgroup;  /* the client is in it */
 	pid_t helper;
-	struct node n[2];
+	int node[2]; /* of peers */
 	double cpu[OP_MAX][ROUNDS_MAX], wall[OP_MAX][ROUNDS_MAX], p99[OP_MAX][ROUNDS_MAX];
 };
 struct figure {
@@ -78,7 +73,7 @@ void mesh_direct(struct bed *b);
 void overlay_two(struct bed *b);
 void task_to_task(struct bed *b);
 void task_to_vip(struct bed *b);
-void ours_destroy(struct bed *b);
+void ours_destroy(void);
 
 /* ---- peers.c ---- */
 void direct_routed(struct bed *b);

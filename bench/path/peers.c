@@ -13,14 +13,14 @@ void direct_routed(struct bed *b)
 {
 	b->client = new_ns();
 	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	wire(b->n[0].ns, "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
-	wire(b->n[0].ns, "ht", "10.0.0.1/24", b->server, "eth0", "10.0.0.12/24", 1500);
+	b->node[0] = new_ns();
+	wire(b->node[0], "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
+	wire(b->node[0], "ht", "10.0.0.1/24", b->server, "eth0", "10.0.0.12/24", 1500);
 	enter(b->server);
 	sh("ip route add default via 10.0.0.1");
 	enter(b->client);
 	sh("ip route add 10.0.0.0/24 via 172.31.9.11");
-	enter(b->n[0].ns);
+	enter(b->node[0]);
 	b->dial = "10.0.0.12";
 	b->port = 80;
 }
@@ -113,16 +113,16 @@ void routed_two(struct bed *b)
 {
 	b->client = new_ns();
 	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	b->n[1].ns = new_ns();
-	wire(b->n[0].ns, "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
-	wire(b->n[0].ns, "un0", "172.31.8.11/24", b->n[1].ns, "un0", "172.31.8.12/24", 1500);
-	wire(b->n[1].ns, "ht", "10.0.0.1/24", b->server, "eth0", "10.0.0.12/24", 1500);
+	b->node[0] = new_ns();
+	b->node[1] = new_ns();
+	wire(b->node[0], "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
+	wire(b->node[0], "un0", "172.31.8.11/24", b->node[1], "un0", "172.31.8.12/24", 1500);
+	wire(b->node[1], "ht", "10.0.0.1/24", b->server, "eth0", "10.0.0.12/24", 1500);
 	enter(b->server);
 	sh("ip route add default via 10.0.0.1");
-	enter(b->n[1].ns);
+	enter(b->node[1]);
 	sh("ip route add 172.31.9.0/24 via 172.31.8.11");
-	enter(b->n[0].ns);
+	enter(b->node[0]);
 	sh("ip route add 10.0.0.0/24 via 172.31.8.12");
 	enter(b->client);
 	sh("ip route add 10.0.0.0/24 via 172.31.9.11");
@@ -156,12 +156,12 @@ void vxlan_bridge(struct bed *b)
 {
 	b->client = new_ns();
 	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	b->n[1].ns = new_ns();
-	wire(b->n[0].ns, "un0", "172.31.8.11/24", b->n[1].ns, "un0", "172.31.8.12/24", 1500);
-	vxlan_side(b->n[0].ns, "172.31.8.11", "172.31.8.12", b->client, "eth0", "10.0.1.11", "02:42:0a:00:01:0b",
+	b->node[0] = new_ns();
+	b->node[1] = new_ns();
+	wire(b->node[0], "un0", "172.31.8.11/24", b->node[1], "un0", "172.31.8.12/24", 1500);
+	vxlan_side(b->node[0], "172.31.8.11", "172.31.8.12", b->client, "eth0", "10.0.1.11", "02:42:0a:00:01:0b",
 	           "10.0.1.12", "02:42:0a:00:01:0c");
-	vxlan_side(b->n[1].ns, "172.31.8.12", "172.31.8.11", b->server, "eth0", "10.0.1.12", "02:42:0a:00:01:0c",
+	vxlan_side(b->node[1], "172.31.8.12", "172.31.8.11", b->server, "eth0", "10.0.1.12", "02:42:0a:00:01:0c",
 	           "10.0.1.11", "02:42:0a:00:01:0b");
 	b->dial = "10.0.1.12";
 	b->port = 80;
@@ -219,15 +219,15 @@ static void swarm_ingress(struct bed *b, bool ipvs)
 
 	b->client = new_ns();
 	b->server = new_ns();
-	b->n[0].ns = new_ns();
-	b->n[1].ns = new_ns();
-	wire(b->n[0].ns, "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
-	wire(b->n[0].ns, "un0", "172.31.8.11/24", b->n[1].ns, "un0", "172.31.8.12/24", 1500);
-	wire(b->n[0].ns, "gw", "", sbox, "eth1", "172.18.0.2/16", 1500);
-	swarm_node(b->n[0].ns);
-	vxlan_side(b->n[0].ns, "172.31.8.11", "172.31.8.12", sbox, "eth0", "10.0.0.2", "02:42:0a:00:00:02", "10.0.0.12",
+	b->node[0] = new_ns();
+	b->node[1] = new_ns();
+	wire(b->node[0], "up0", "172.31.9.11/24", b->client, "eth0", "172.31.9.100/24", 1500);
+	wire(b->node[0], "un0", "172.31.8.11/24", b->node[1], "un0", "172.31.8.12/24", 1500);
+	wire(b->node[0], "gw", "", sbox, "eth1", "172.18.0.2/16", 1500);
+	swarm_node(b->node[0]);
+	vxlan_side(b->node[0], "172.31.8.11", "172.31.8.12", sbox, "eth0", "10.0.0.2", "02:42:0a:00:00:02", "10.0.0.12",
 	           "02:42:0a:00:00:0c");
-	vxlan_side(b->n[1].ns, "172.31.8.12", "172.31.8.11", b->server, "eth0", "10.0.0.12", "02:42:0a:00:00:0c",
+	vxlan_side(b->node[1], "172.31.8.12", "172.31.8.11", b->server, "eth0", "10.0.0.12", "02:42:0a:00:00:0c",
 	           "10.0.0.2", "02:42:0a:00:00:02");
 	swarm_sandbox(b, sbox, ipvs);
 	b->dial = "172.31.9.11";
