@@ -276,7 +276,10 @@ void ipvs_mh(struct bed *b)
 	ipvs(b, "mh", 0);
 }
 
+/* vs.conntrack alone does nothing: connections are tracked once a rule asks for it, as Docker's do. */
 void ipvs_docker(struct bed *b)
 {
 	ipvs(b, "rr", 1);
+	if (!b->absent)
+		sh("iptables-legacy -t nat -A POSTROUTING -d 10.9.0.0/24 -m ipvs --ipvs -j SNAT --to-source 10.9.0.2");
 }
