@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 7
+#define ABI_LAYOUT 8
 
 struct abi_addr {
 	__be32 w[4];
@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(INTERNAL, "internal", "an internal network has no way out")                                                  \
 	X(NO_BACKEND, "no_backend", "the service has no serving task")                                                 \
 	X(PROTOCOL, "protocol", "a service address takes TCP, UDP and ICMP echo only")                                 \
-	X(FRAGMENT, "fragment", "fragments carry no ports to balance by")                                              \
+	X(FRAGMENT, "fragment", "a fragment whose first part did not pass here before")                                \
 	X(TTL, "ttl", "time to live ran out")                                                                          \
 	X(UNKNOWN_NODE, "unknown_node", "tunnelled by a machine that is not of the cluster")                           \
 	X(UNKNOWN_SRC, "unknown_src", "tunnelled with a source its sender does not run")                               \
@@ -70,7 +70,9 @@ enum abi_drop {
 	X(ARP, "arp", "ARP questions answered")                                                                        \
 	X(ECHO, "echo", "echo requests answered for service addresses and gateways")                                   \
 	X(CONNECT, "connect", "sockets pointed from a service address to a task")                                      \
-	X(REFUSED, "refused", "sockets refused because the service has no serving task")
+	X(REFUSED, "refused", "sockets refused because the service has no serving task")                               \
+	X(FRAGMENT, "fragment", "fragments that followed their first part")                                            \
+	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,
@@ -100,9 +102,10 @@ struct abi_runtime {
 	__u16 from_any, to_any;
 	__u16 tcp, udp, other;
 	__u16 drops;
-	__u32 phase; /* of a hand-over; read by its programs only */
+	__u32 phase;      /* of a hand-over; read by its programs only */
+	__u32 tunnel_mtu; /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
 };
-_Static_assert(sizeof(struct abi_runtime) == 20, "runtime");
+_Static_assert(sizeof(struct abi_runtime) == 24, "runtime");
 
 /* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
@@ -281,6 +284,27 @@ struct abi_affinity_key {
 struct abi_affinity {
 	__u32 backend, uid;
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, its last new flow or datagram */
+};
+
+/*
+ * "fragments": LRU_HASH, where the first fragment of a packet went: the others carry no ports. Key: as it came in.
+ */
+struct abi_fragment_key {
+	__be32 saddr, daddr;
+	__u32 ifindex;
+	__be16 id;
+	__u8 proto;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct abi_fragment_key) == 16, "fragment key");
+struct abi_fragment {
+	__be32 saddr, daddr;
+	__u32 ifindex; /* of a task here; with node 0 too: out to a client */
+	__be32 node;
+	__u32 vni;
+	__u8 dmac[6], smac[6];
+	__u8 hops;
+	__u8 pad[3];
 };
 
 /* "socks": LRU_HASH, socket cookie and address -> the other address of the translation. */

@@ -5,7 +5,7 @@
  */
 #include "bpf/ingress.h"
 
-static __always_inline int on_packet(struct __sk_buff *skb)
+static __noinline int on_packet(struct __sk_buff *skb)
 {
 	struct origin o = { .egress = 1 };
 	struct packet p;
@@ -23,9 +23,12 @@ static __always_inline int on_packet(struct __sk_buff *skb)
 
 static __always_inline int from_lo_path(struct __sk_buff *skb)
 {
-	see(skb, HOOK_LO);
+	int rc = -1;
 
-	return see_pass(skb, on_packet(skb));
+	see(skb, HOOK_LO);
+	if (special(skb) == SPECIAL_FRAGMENT)
+		rc = fragment_follow(skb, true);
+	return see_pass(skb, rc == -1 ? on_packet(skb) : rc);
 }
 
 MESH_PROGRAM(from_lo, from_lo_path)

@@ -78,13 +78,16 @@ static __always_inline int on_echo(struct __sk_buff *skb, const struct packet *p
 	struct icmp4 *icmp = data_of(skb) + L4_OFF(p);
 	__u64 sum;
 
-	if ((void *)(icmp + 1) > end_of(skb))
-		return drop(DROP_MALFORMED);
-	if (icmp->type != ICMP_ECHO_REQUEST)
-		return drop(DROP_PROTOCOL);
-	icmp->type = ICMP_ECHO_REPLY;
-	sum = (__u64)(__u16)~icmp->check + (__u16)~bpf_htons(ICMP_ECHO_REQUEST << 8);
-	icmp->check = (__u16)~fold16(sum);
+	/* Later fragments are data of the echo: they go back as they are. */
+	if (!p->fragment) {
+		if ((void *)(icmp + 1) > end_of(skb))
+			return drop(DROP_MALFORMED);
+		if (icmp->type != ICMP_ECHO_REQUEST)
+			return drop(DROP_PROTOCOL);
+		icmp->type = ICMP_ECHO_REPLY;
+		sum = (__u64)(__u16)~icmp->check + (__u16)~bpf_htons(ICMP_ECHO_REQUEST << 8);
+		icmp->check = (__u16)~fold16(sum);
+	}
 	r.saddr = p->daddr;
 	r.daddr = p->saddr;
 	if (rewrite(skb, p, &r) || set_macs(skb, p->smac, p->dmac))
@@ -172,10 +175,10 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	struct abi_endpoint *me;
 	struct rewrite r = rewrite_of(p);
 
-	if (p->fragment)
-		return drop(DROP_FRAGMENT);
 	if (p->proto == IPPROTO_ICMP)
 		return on_echo(skb, p);
+	if (p->fragment)
+		return drop(DROP_FRAGMENT);
 	if (!has_ports(p))
 		return drop(DROP_PROTOCOL);
 	r.daddr = vip_backend(p, vip);
@@ -191,6 +194,11 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	event(VIP_PACKET);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
+	if (p->first) {
+		struct abi_endpoint *ep = endpoint_of(i->vni, r.daddr);
+		if (ep && !set_macs(skb, ep->mac, 0))
+			fragment_note(skb, p, ep->ifindex, ep->node.w[3], i->vni);
+	}
 	p->daddr = r.daddr;
 	return to_peer(skb, p, i);
 }
@@ -273,7 +281,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 		return to_outside(skb, &p, i);
 	if (!is_own(&p, i))
 		return drop(DROP_SPOOF);
-	if (p.daddr == i->gateway.w[3] && p.proto == IPPROTO_ICMP && !p.fragment)
+	if (p.daddr == i->gateway.w[3] && p.proto == IPPROTO_ICMP)
 		return on_echo(skb, &p);
 	vip = vip_of(p.daddr);
 	if (vip)
@@ -285,14 +293,15 @@ static __noinline int on_packet(struct __sk_buff *skb)
 
 static __always_inline int from_task_path(struct __sk_buff *skb)
 {
-	see(skb, HOOK_TASK);
+	int rc = -1;
 
-	if (is_icmp(skb)) {
-		int rc = icmp_answer(skb);
-		if (rc >= 0)
-			return rc;
-	}
-	return see_pass(skb, on_packet(skb));
+	see(skb, HOOK_TASK);
+	enum special what = special(skb);
+	if (what == SPECIAL_ICMP)
+		rc = icmp_answer(skb);
+	else if (what == SPECIAL_FRAGMENT)
+		rc = fragment_follow(skb, false);
+	return rc == -1 ? see_pass(skb, on_packet(skb)) : rc;
 }
 
 MESH_PROGRAM(from_task, from_task_path)

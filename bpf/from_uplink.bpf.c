@@ -8,7 +8,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 	struct packet p;
 	struct abi_port *port;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p) || p.fragment)
+	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p))
 		return TC_ACT_UNSPEC;
 	if (!has_ports(&p))
 		return TC_ACT_UNSPEC;
@@ -20,9 +20,21 @@ static __noinline int on_packet(struct __sk_buff *skb)
 
 static __always_inline int from_uplink_path(struct __sk_buff *skb)
 {
-	see(skb, HOOK_UPLINK);
+	int rc;
 
-	return see_pass(skb, is_icmp(skb) ? icmp_take_in(skb) : on_packet(skb));
+	see(skb, HOOK_UPLINK);
+	switch (special(skb)) {
+	case SPECIAL_ICMP:
+		rc = icmp_take_in(skb);
+		break;
+	case SPECIAL_FRAGMENT:
+		rc = fragment_follow(skb, false);
+		rc = rc == -1 ? TC_ACT_UNSPEC : rc;
+		break;
+	default:
+		rc = on_packet(skb);
+	}
+	return see_pass(skb, rc);
 }
 
 MESH_PROGRAM(from_uplink, from_uplink_path)

@@ -26,6 +26,14 @@ static __always_inline bool is_node(__be32 a)
 	return bpf_map_lookup_elem(&nodes, &key) != 0;
 }
 
+static __always_inline bool from_node(struct __sk_buff *skb)
+{
+	__be32 node;
+	__u32 vni;
+
+	return !tunnel_key(skb, &node, &vni) && is_node(node);
+}
+
 /* A published port that another node took in: the destination MAC names the task. */
 static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p, __be32 node, __u32 vni)
 {
@@ -45,7 +53,7 @@ static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p,
 	ep = endpoint_of(vni, t.ip);
 	if (ep && ep->ifindex)
 		target_of_endpoint(&t, ep, t.ip);
-	port = has_ports(p) && !p->fragment ? port_of(p->proto, p->dport) : 0;
+	port = has_ports(p) ? port_of(p->proto, p->dport) : 0;
 	if (!port || port->kind != PORT_MESH)
 		return drop(DROP_NO_PORT);
 	s = service_of(port->service);
@@ -106,7 +114,7 @@ static __noinline int on_packet(struct __sk_buff *skb)
 		if (p.dmac[0] == reply_mac[0] && p.dmac[1] == reply_mac[1])
 			return from_answer(skb, &p);
 		if ((p.smac[1] & ~(MAC_HOP | MAC_MASQ)) == MAC_MARK)
-			return from_ingress(skb, &p, node, vni);
+			return p.fragment ? drop(DROP_FRAGMENT) : from_ingress(skb, &p, node, vni);
 	}
 	if (is_multicast(p.daddr))
 		return drop(DROP_MULTICAST);
@@ -121,13 +129,15 @@ static __noinline int on_packet(struct __sk_buff *skb)
 
 static __always_inline int from_vxlan_path(struct __sk_buff *skb)
 {
+	int rc = -1;
+
 	see(skb, HOOK_VXLAN);
-	if (is_icmp(skb)) {
-		int rc = icmp_from_ingress(skb);
-		if (rc >= 0)
-			return rc;
-	}
-	return on_packet(skb);
+	enum special what = special(skb);
+	if (what == SPECIAL_ICMP)
+		rc = icmp_from_ingress(skb);
+	else if (what == SPECIAL_FRAGMENT && from_node(skb))
+		rc = fragment_follow(skb, false);
+	return rc == -1 ? on_packet(skb) : rc;
 }
 
 MESH_PROGRAM(from_vxlan, from_vxlan_path)

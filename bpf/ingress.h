@@ -10,6 +10,7 @@
 #ifndef BPF_INGRESS_H
 #define BPF_INGRESS_H
 
+#include "bpf/fragment.h"
 #include "bpf/lb.h"
 
 enum { MAC_MARK = 0x4c, MAC_HOP = 1, MAC_MASQ = 2 };
@@ -261,7 +262,18 @@ static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p
 		return drop(DROP_NAT);
 	if (set_macs(skb, t->mac, mac))
 		return drop(DROP_MALFORMED);
+	if (p->first)
+		fragment_note(skb, p, 0, t->node, ingress_vni());
 	return to_node(skb, t->node, ingress_vni());
+}
+
+/* A flow's own packet: its sender hears of it when it does not fit. */
+static __always_inline int send_flow_on(struct __sk_buff *skb, const struct packet *p, const struct target *t,
+                                        const struct origin *o)
+{
+	__u32 mtu = o->hops && p->df ? tunnel_mtu() : 0;
+
+	return mtu && too_big(skb, p, mtu) ? say_too_big(skb, p, mtu) : send_on(skb, p, t, o);
 }
 
 static __always_inline void key_of_target(struct abi_flow_key *k, const struct packet *p, const struct target *t,
@@ -289,6 +301,10 @@ static __always_inline int serve(struct __sk_buff *skb, const struct packet *p, 
 	add_stats(skb, p, t->backend, false, begins);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
+	if (p->first) {
+		(void)set_macs(skb, t->mac, 0);
+		fragment_note(skb, p, t->ifindex, 0, 0);
+	}
 	return to_task(skb, t->ifindex, t->mac, o->egress);
 }
 
@@ -305,7 +321,7 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 	bool begins;
 
 	if (t->node)
-		return send_on(skb, p, t, o);
+		return send_flow_on(skb, p, t, o);
 	if (t->ifindex) {
 		key_of_target(&k, p, t, o, port);
 		f = flow_find(&k, p);
@@ -319,7 +335,7 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 			event(SECOND_CHANCE);
 			o->mac_flags |= MAC_HOP;
 			if (t->node)
-				return send_on(skb, p, t, o);
+				return send_flow_on(skb, p, t, o);
 			key_of_target(&k, p, t, o, port);
 			f = flow_find(&k, p);
 		}
@@ -433,7 +449,7 @@ static __always_inline int to_host(struct __sk_buff *skb)
 }
 
 /* An answer, already as the client expects it (its addresses are r's), from this node to the client. */
-static __always_inline int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr)
+static __noinline int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
@@ -503,6 +519,11 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 	add_stats(skb, p, f->backend, true, false);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);
+	if (p->first) {
+		if (node)
+			(void)set_macs(skb, reply_mac, p->smac);
+		fragment_note(skb, p, 0, node, node ? ingress_vni() : 0);
+	}
 	return send_answer(skb, r.saddr, r.daddr, node, p->smac);
 }
 

@@ -87,6 +87,7 @@ struct {
 LRU_MAP(flows, struct abi_flow_key, struct abi_flow, 65536);
 LRU_MAP(vip_flows, struct abi_flow_key, struct abi_flow, 16384);
 LRU_MAP(choices, struct abi_choice_key, struct abi_choice, 65536);
+LRU_MAP(fragments, struct abi_fragment_key, struct abi_fragment, 65536);
 LRU_MAP(affinity, struct abi_affinity_key, struct abi_affinity, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);

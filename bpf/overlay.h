@@ -37,6 +37,10 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct packet *p, 
 		int rc = undo_vip(skb, p);
 		if (rc)
 			return rc == NOT_KNOWN ? rc : drop(DROP_NAT);
+		if (p->first) {
+			(void)set_macs(skb, mac, 0);
+			fragment_note(skb, p, ifindex, 0, 0);
+		}
 	}
 	add_net_stats(skb, p, ep->backend, false);
 	return to_task(skb, ifindex, mac, false);

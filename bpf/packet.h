@@ -51,7 +51,10 @@ struct packet {
 	__u8 proto;
 	__u8 tcp; /* enum tcp_bits */
 	__u8 ttl;
-	__u8 fragment;
+	__u8 fragment; /* not the first: ports are unknown */
+	__u8 first;    /* the first of several */
+	__u8 df;
+	__be16 id;
 	__u32 l4; /* offset from the frame's start */
 	__u8 smac[ETH_ALEN], dmac[ETH_ALEN];
 };
@@ -166,7 +169,10 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
 	p->tcp = 0;
 	p->sport = p->dport = 0;
 	p->l4 = IP_OFF + ip->ihl * 4;
-	p->fragment = (ip->frag_off & bpf_htons(0x3fff)) != 0;
+	p->id = ip->id;
+	p->df = (ip->frag_off & bpf_htons(0x4000)) != 0;
+	p->first = (ip->frag_off & bpf_htons(0x3fff)) == bpf_htons(0x2000);
+	p->fragment = (ip->frag_off & bpf_htons(0x1fff)) != 0;
 	if (p->fragment)
 		return 0;
 	if (ip->ihl > 5)

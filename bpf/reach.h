@@ -29,6 +29,7 @@
 	X(VXLAN, NOT_LOCAL)                                                                                            \
 	X(VXLAN, NO_PORT)                                                                                              \
 	X(VXLAN, FLOW_FULL)                                                                                            \
+	X(VXLAN, FRAGMENT)                                                                                             \
 	X(VXLAN, NO_ROUTE)                                                                                             \
 	X(VXLAN, ICMP)                                                                                                 \
 	X(TASK, MALFORMED)                                                                                             \

@@ -19,7 +19,6 @@
 #define HOST_EVERY_NS (1 * NS_PER_SEC)
 #define OBSERVE_RETRY_NS (100 * NS_PER_MS)
 #define STATS_WAIT_NS (500 * NS_PER_MS)
-#define OVERLAY_OVERHEAD 50
 #define MARK_MAX 8
 #define DETACH_BATCH 64
 #define NFT_LIMITS                                                                                                     \
@@ -449,6 +448,8 @@ static int open_all(struct dp *d, const struct dp_config *c, struct mesh_err *er
 		return rc;
 	d->vxlan_ifindex = rc;
 	rc = open_driver(d, err);
+	if (!rc && d->drv->tunnel_mtu)
+		d->drv->tunnel_mtu(d, d->underlay_mtu - OVERLAY_OVERHEAD);
 	if (!rc)
 		rc = dp_read_reserved(d);
 	if (!rc)

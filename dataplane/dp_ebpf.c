@@ -63,6 +63,11 @@ static void detach_task(struct dp *d, int ifindex)
 	ebpf_detach_task(d->ebpf, (unsigned)ifindex);
 }
 
+static void tunnel_mtu(struct dp *d, uint32_t mtu)
+{
+	ebpf_set_tunnel_mtu(d->ebpf, mtu);
+}
+
 static int set_item(struct dp *d, const struct item *i, struct mesh_err *err)
 {
 	switch (i->kind) {
@@ -144,6 +149,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.detach_uplink = detach_uplink,
 	.attach_task = attach_task,
 	.detach_task = detach_task,
+	.tunnel_mtu = tunnel_mtu,
 	.set = set_item,
 	.del = del_item,
 	.sweep = sweep,

@@ -37,6 +37,8 @@ struct cmd {
 	struct cmd *next;
 };
 
+#define OVERLAY_OVERHEAD 50 /* outer Ethernet, IP, UDP and VXLAN headers */
+
 struct dp_tnet {
 	network_id network; /* empty: local */
 	uint32_t vni;
@@ -74,6 +76,7 @@ struct dp_driver {
 	void (*detach_uplink)(struct dp *d, int ifindex);
 	int (*attach_task)(struct dp *d, const struct dp_task *t, const struct dp_tnet *n, struct mesh_err *err);
 	void (*detach_task)(struct dp *d, int ifindex); /* the device may be gone */
+	void (*tunnel_mtu)(struct dp *d, uint32_t mtu); /* NULL: the kernel's forwarding sees to it */
 	int (*set)(struct dp *d, const struct item *i, struct mesh_err *err);
 	void (*del)(struct dp *d, const struct item *i);
 	/* NULL: set and del take effect at once, and masquerading is left to dataplane/nft/nft.h. */
@@ -183,6 +186,13 @@ void dp_do_stats(struct dp *d);
 int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;
 /* Looks at links, addresses and routes: uplinks, host addresses, our own routes and devices. */
 void dp_observe(struct dp *d);
+/*
+ * dp_mtu.c: the link that carries our underlay address has this MTU now: the tunnel's and the tasks' interfaces follow,
+ * but for those of networks with an MTU of their own.
+ */
+void dp_follow_mtu(struct dp *d, uint32_t underlay_mtu);
+uint32_t dp_clamp_mtu(uint32_t link_mtu);
+
 /* Looks at the host's listening ports; reports DP_HOST when anything of the host changed. */
 void dp_observe_ports(struct dp *d);
 

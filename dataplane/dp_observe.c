@@ -98,7 +98,7 @@ int dp_find_underlay(struct dp *d, struct mesh_err *err)
 	const struct kern_link *link = a ? link_of(&l, a->ifindex) : NULL;
 	if (a && dp_ip_is_v4(&a->ip) && link) {
 		d->self = a->ip;
-		d->underlay_mtu = link->mtu > 9216 ? 9216 : link->mtu; /* lo's 65536 would make no wire's packets */
+		d->underlay_mtu = dp_clamp_mtu(link->mtu);
 	} else if (configured) {
 		rc = mesh_fail(err, MESH_E_INVALID, "data path address '%s' is on no link of this machine",
 		               d->data_path_addr);
@@ -203,7 +203,7 @@ static void repair_vxlan(struct dp *d, const struct look *l)
 	struct mesh_err err = { 0 };
 	if (link_of(l, d->vxlan_ifindex))
 		return;
-	int rc = wire_node(&d->wire, d->vxlan_port, d->underlay_mtu - 50, &err);
+	int rc = wire_node(&d->wire, d->vxlan_port, d->underlay_mtu - OVERLAY_OVERHEAD, &err);
 	if (rc < 0) {
 		log_error("the vxlan device is gone and cannot be made again error=%s", mesh_err_text(&err, rc));
 		d->observe_again = true;
@@ -215,6 +215,15 @@ static void repair_vxlan(struct dp *d, const struct look *l)
 	d->dirty = true;
 	if (rc)
 		log_error("cannot attach to the vxlan device error=%s", mesh_err_text(&err, rc));
+}
+
+static void follow_mtu(struct dp *d, const struct look *l)
+{
+	for (size_t i = 0; i < l->addrs.len; i++) {
+		const struct kern_link *link = link_of(l, l->addrs.data[i].ifindex);
+		if (link && memcmp(&l->addrs.data[i].ip, &d->self, sizeof(d->self)) == 0)
+			dp_follow_mtu(d, link->mtu);
+	}
 }
 
 static void report_host(struct dp *d)
@@ -238,6 +247,7 @@ void dp_observe(struct dp *d)
 		return;
 	}
 	repair_vxlan(d, &l);
+	follow_mtu(d, &l);
 	update_uplinks(d, &l);
 	update_host_addrs(d, &l);
 	repair_routes(d, &l);

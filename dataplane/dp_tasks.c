@@ -12,7 +12,6 @@
 #define WAIT_NS (10 * NS_PER_SEC) /* for a network to come with a delta */
 #define NETS_MAX 64
 #define ATTACH_BATCH 8 /* wired before one pass: wiring one takes the kernel some milliseconds */
-#define OVERLAY_OVERHEAD 50
 
 void dp_attach_free(struct dp_attach *a)
 {

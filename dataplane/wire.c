@@ -123,7 +123,7 @@ static int set_inside(struct kern *k, const struct wire_iface *i, int ifindex, s
 	conf("ipv4", i->name, "rp_filter", "2");
 	int rc = kern_addr_set(k, ifindex, &i->ip, i->prefix);
 	if (!rc)
-		rc = kern_link_up(k, ifindex, 0);
+		rc = kern_link_up(k, ifindex, i->mtu);
 	if (!rc)
 		rc = kern_neigh_set(k, &gw);
 	if (rc)
@@ -214,12 +214,30 @@ static int host_end(struct wire *w, int ns, struct wire_iface *i, bool *made, st
 		rc = make_veth(w, ns, i, &host, err);
 		if (rc)
 			return rc;
-	} else if (rc) {
-		return mesh_fail(err, rc, "veth %s", i->host_name);
+	} else if (!rc && host.mtu != i->mtu) { /* the underlay's changed while we were away */
+		rc = kern_link_up(w->k, host.ifindex, i->mtu);
 	}
+	if (rc)
+		return mesh_fail(err, rc, "veth %s", i->host_name);
 	i->ifindex = host.ifindex;
 	memcpy(i->host_mac, host.mac, 6);
 	return 0;
+}
+
+int wire_set_mtu(struct wire *w, int ns, const struct wire_iface *i, struct mesh_err *err)
+{
+	struct inside in;
+	struct kern_link l;
+	int rc = enter_task(ns, &in, err);
+	if (rc)
+		return rc;
+	rc = kern_link_get(in.k, i->name, &l);
+	if (!rc)
+		rc = kern_link_up(in.k, l.ifindex, i->mtu);
+	leave_task(&in);
+	if (!rc)
+		rc = kern_link_up(w->k, i->ifindex, i->mtu);
+	return rc ? mesh_fail(err, rc, "MTU %u of %s", i->mtu, i->name) : 0;
 }
 
 int wire_route(struct wire *w, const struct wire_iface *i)

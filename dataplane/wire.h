@@ -39,6 +39,8 @@ bool wire_is_own(const struct wire *w, const char *link_name);
 int wire_node(struct wire *w, uint16_t port, uint32_t mtu, struct mesh_err *err) MESH_MUST_CHECK;
 /* All interfaces of a task whose namespace is ns. On an error nothing new is left. */
 int wire_task(struct wire *w, int ns, struct wire_iface *ifaces, size_t n, struct mesh_err *err) MESH_MUST_CHECK;
+/* Both ends get i->mtu. */
+int wire_set_mtu(struct wire *w, int ns, const struct wire_iface *i, struct mesh_err *err) MESH_MUST_CHECK;
 /* The host's way to a task: route and neighbour. */
 int wire_route(struct wire *w, const struct wire_iface *i) MESH_MUST_CHECK;
 /* The address an interface has inside ns already; false when it has none. */

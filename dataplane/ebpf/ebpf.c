@@ -129,6 +129,11 @@ void ebpf_destroy(struct ebpf *e)
 	ebpf_free(e);
 }
 
+void ebpf_set_tunnel_mtu(struct ebpf *e, uint32_t mtu)
+{
+	e->runtime->tunnel_mtu = mtu;
+}
+
 void ebpf_mark(struct ebpf *e)
 {
 	e->pass++;

@@ -58,6 +58,9 @@ int ebpf_attach(struct ebpf *e, enum ebpf_hook hook, unsigned ifindex, struct me
 /* An uplink went away or is none any more. A device that is gone is fine. */
 void ebpf_detach(struct ebpf *e, unsigned ifindex);
 
+/* The largest IP packet a tunnel takes in one piece: who sends clients' larger ones is told. 0: nobody is. */
+void ebpf_set_tunnel_mtu(struct ebpf *e, uint32_t mtu);
+
 /* One interface of a task: the host end of its veth pair. */
 struct ebpf_iface {
 	unsigned ifindex;    /* host end */

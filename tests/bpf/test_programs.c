@@ -2,6 +2,7 @@
 /* The tc programs under BPF_PROG_TEST_RUN. The tables are in programs/, by concept; here is what spans them. */
 #include "tests/bpf/programs/changes.h"
 #include "tests/bpf/programs/edges.h"
+#include "tests/bpf/programs/fragments.h"
 #include "tests/bpf/programs/ingress.h"
 #include "tests/bpf/programs/many.h"
 #include "tests/bpf/programs/policy.h"
@@ -79,6 +80,8 @@ int main(void)
 		cmocka_unit_test(flows_keep_their_task),
 		cmocka_unit_test(many_services),
 		cmocka_unit_test(address_ranges),
+		cmocka_unit_test(fragments),
+		cmocka_unit_test(too_big),
 		cmocka_unit_test(affinity),
 		cmocka_unit_test(restart_sweeps),
 		cmocka_unit_test(every_drop_reason_was_hit),

@@ -228,3 +228,100 @@ def test_sockets_of_a_dead_backend_are_closed(lab):
     lines = dict(line.split(" ", 1) for line in out.splitlines())
     assert lines["tcp"] == "ConnectionAbortedError" and lines["udp"] == "ConnectionAbortedError", out
     assert "moved" in lines and lines["again"] == "True", out
+
+
+# ---- sizes ----
+
+UDP_ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 9000))
+while True:
+    data, who = s.recvfrom(65535)
+    s.sendto(data, who)
+"""
+UDP_SIZES = """
+import os, socket, sys
+host, port = socket.gethostbyname(sys.argv[1]), int(sys.argv[2])
+for size in map(int, sys.argv[3:]):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3)
+    data = os.urandom(size)
+    s.sendto(data, (host, port))
+    back, who = s.recvfrom(65535)
+    assert back == data and who == (host, port), (size, len(back), who)
+print("all")
+"""
+
+
+def udp_echo(lab, name, k, *args):
+    """A task on node k that sends datagrams back, whatever their size."""
+    return lab.create("--name", name, *args, *on_node(k), *with_python()[:-2], sys.executable, "-c", UDP_ECHO)[0]
+
+
+def test_fragments_follow_their_flow(lab):
+    """Datagrams of several packets, there and back: published port on each node, service address, from a task and outside its cgroup."""
+    overlay(lab, "net")
+    udp_echo(lab, "echo", 2, "--network", "net", "-p", "9000:9000/udp")
+    asker = lab.create("--name", "cli", "--network", "net", *on_node(1), *with_python())[0]
+    near = lab.create("--name", "near", "--network", "net", *on_node(2), *with_python())[0]
+    vip = next(v["Addr"].split("/")[0] for v in lab.get(1, "/services/echo")["Endpoint"]["VirtualIPs"] if v["Addr"].startswith("10.") and
+               v["NetworkID"] in [n["Id"] for n in lab.get(1, "/networks") if n["Name"] == "net"])
+    sizes = ["100", "1400", "1472", "4000", "20000"]
+    ask = lambda run, *where: wait_for(lambda: "all" in run(sys.executable, "-c", UDP_SIZES, *where, *sizes, rc=None).stdout, 15, f"echoes of {where}")
+    for k in lab.nodes:
+        ask(lab.client, lab.addr(k), "9000")
+    for t in (asker, near):
+        ask(lambda *a, **kw: lab.exec(t, *a, **kw), vip, "9000")
+        ask(lambda *a, **kw: lab.inside(t, *a, **kw), vip, "9000")
+        assert "1 packets received" in lab.exec(t, "ping", "-c", "1", "-W", "2", "-s", "4000", vip).stdout
+
+
+PMTU = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3)
+s.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER: always
+s.connect((sys.argv[1], 9000)); size = int(sys.argv[2]) - 28
+end = time.monotonic() + 5
+while s.getsockopt(socket.IPPROTO_IP, 14) != int(sys.argv[3]):  # IP_MTU
+    try:
+        s.send(b"x" * size)
+    except OSError:
+        pass
+    assert time.monotonic() < end, s.getsockopt(socket.IPPROTO_IP, 14)
+    time.sleep(0.05)
+s.settimeout(0.3)
+try:
+    while True:
+        s.recv(9000)
+except OSError:
+    pass
+s.settimeout(3)
+s.send(b"y" * (int(sys.argv[3]) - 28)); print("fits", len(s.recv(9000)))
+"""
+
+
+def test_mtu_follows_the_underlay(lab):
+    """The tunnel takes less than the underlay: clients are told; an underlay that shrinks is followed, also by tasks that run."""
+    overlay(lab, "net")
+    udp_echo(lab, "echo", 2, "--network", "net", "-p", "9000:9000/udp")
+    lab.create("--name", "web", "--network", "net", "-p", "8080:8000", *on_node(3), IMAGE)
+    asker = lab.create("--name", "cli", "--network", "net", *on_node(1), *with_python())[0]
+    mtu = lambda: lab.exec(asker, "cat", "/sys/class/net/eth0/mtu").stdout.strip()
+    assert mtu() == "1450"
+    assert "fits 1422" in lab.client(sys.executable, "-c", PMTU, lab.addr(1), "1500", "1450").stdout
+
+    def underlay(size):
+        for k in lab.nodes:
+            lab.node_exec(k, "ip", "link", "set", "dev", "eth0", "mtu", str(size))
+        lab.client("ip", "link", "set", "dev", "eth0", "mtu", str(size))
+    try:
+        underlay(1300)
+        wait_for(lambda: mtu() == "1250", 10, "the task's interface to follow")
+        assert "fits 1222" in wait_for(lambda: lab.client(sys.executable, "-c", PMTU, lab.addr(3), "1300", "1250").stdout, 10, "n3 to know")
+        for a in lab.addresses:
+            assert lab.fields(f"http://{a}:8080/")["version"] == "1"
+        assert "all" in lab.exec(asker, sys.executable, "-c", UDP_SIZES, "echo", "9000", "100", "1222", "1250", "5000").stdout
+        p = lab.exec(asker, "sh", "-c", "timeout 5 wget -q -O - http://web:8000/")
+        assert "version=1" in p.stdout
+    finally:
+        underlay(1500)
+    wait_for(lambda: mtu() == "1450", 10, "the task's interface to grow again")
