@@ -204,7 +204,33 @@ void desired_fini(struct desired *d)
 	*d = (struct desired){ 0 };
 }
 
-static void apply_change(struct desired *d, struct dp_change *c)
+static bool in_split(const struct dp_service *s, const service_id *id)
+{
+	for (size_t i = 0; i < s->split.n; i++)
+		if (ID_EQ(s->split.v[i].service, *id))
+			return true;
+	return ID_EQ(s->id, *id);
+}
+
+/*
+ * Who took part in a split and does no more still has connections that came through it: it stays with weight 0, as long
+ * as it has tasks. The manager does not say so, for it does not know when they end.
+ */
+static void keep_sharers(struct desired *d, const struct dp_service *old, struct dp_service *new, bool all)
+{
+	char key[DESIRED_CLAIM_MAX];
+	for (size_t i = 0; old && i < old->split.n; i++) {
+		const service_id *id = &old->split.v[i].service;
+		snprintf(key, sizeof(key), "s %s/%s", id->s, new->network.s);
+		if (in_split(new, id) || (!all && !desired_claim(d, key)))
+			continue;
+		if (!new->split.n)
+			*LIST_ADD(&new->split) = (struct dp_share){ .service = new->id, .weight = 1 };
+		LIST_ADD(&new->split)->service = *id;
+	}
+}
+
+static void apply_change(struct desired *d, struct dp_change *c, const struct map *before)
 {
 	void **slot = object_of(c);
 	char key[KEY_MAX];
@@ -214,6 +240,8 @@ static void apply_change(struct desired *d, struct dp_change *c)
 	const char *k = key_of(c->kind, obj, key);
 	void *old = map_get(map_of(d, c->kind), k);
 	*slot = NULL;
+	if (c->kind == DP_SERVICE && !c->del)
+		keep_sharers(d, before ? map_get(before, k) : old, obj, before);
 	touch(d, c->kind, obj);
 	if (!c->del)
 		claim_as(d, c->kind, obj, old, obj);
@@ -230,7 +258,12 @@ static void apply_change(struct desired *d, struct dp_change *c)
 
 void desired_apply(struct desired *d, struct dp_delta *delta)
 {
+	struct map before = { 0 };
 	if (delta->snapshot) {
+		before = d->services;
+		MAP_FOREACH(&before, e)
+			touch(d, DP_SERVICE, e->value);
+		d->services = (struct map){ 0 };
 		clear(d);
 		d->whole = true;
 	}
@@ -239,7 +272,10 @@ void desired_apply(struct desired *d, struct dp_delta *delta)
 		d->self = delta->self;
 	}
 	for (size_t i = 0; i < delta->changes.n; i++)
-		apply_change(d, &delta->changes.v[i]);
+		apply_change(d, &delta->changes.v[i], delta->snapshot ? &before : NULL);
+	MAP_FOREACH(&before, e)
+		sch_free(schemas[DP_SERVICE], e->value);
+	map_fini(&before);
 	d->version = delta->version;
 	dp_delta_free(delta);
 }

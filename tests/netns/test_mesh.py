@@ -16,6 +16,25 @@ def overlay(lab, name, *args):
     lab.meshctl(1, "network", "create", "-d", "overlay", *args, name)
 
 
+KEEPALIVE = """
+import socket, sys
+host = sys.argv[1]
+socks = [socket.create_connection((host, 8080), 5) for _ in range(30)]
+def ask(s):
+    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); data = b""
+    while b"self=" not in data or not data.endswith(b"\\n"):
+        part = s.recv(4096)
+        assert part, "closed"
+        data += part
+    return data.split(b"host=")[1].split()[0]
+first = [ask(s) for s in socks]
+print("up", len(set(first)), flush=True)
+for line in sys.stdin:
+    assert [ask(s) for s in socks] == first
+    print("kept", flush=True)
+"""
+
+
 def on_node(k):
     return ["--constraint", f"node.hostname==n{k}"]
 
@@ -150,12 +169,26 @@ def test_split(lab):
     assert 6 <= part(ask(lab, url, 120)) <= 46 and 6 <= part(inside(120)) <= 46
     assert "canary" in lab.meshctl(1, "service", "inspect", "--pretty", "web").stdout.split("Split:")[1]
     load = lab.load(*[f"{a}:8080" for a in lab.addresses])
+    # connections that stay open keep their task through all of it
+    opened = lab.spawn(0, sys.executable, "-c", KEEPALIVE, lab.addr(3), stdin=-1, stdout=-1)
+    assert opened.stdout.readline() == "up 3\n"
+
+    def kept():
+        opened.stdin.write("\n")
+        opened.stdin.flush()
+        assert opened.stdout.readline() == "kept\n"
     split(lab, "web=0", "canary=100")
     wait_for(lambda: set(ask(lab, url, 20)) == containers(canary), 10, "everything to go to the canary")
     assert set(ask(lab, url, 60)) == containers(canary) and set(inside(30)) == containers(canary)
+    kept()
     split(lab, "--rm", "web")
     wait_for(lambda: not part(ask(lab, url, 20)), 10, "the split to end")
     assert set(ask(lab, url, 60)) == containers(web) and set(inside(40)) == containers(web)
+    kept()
+    lab.verb("kill", 3)
+    lab.verb("start", 3)
+    lab.wait_nodes()
+    kept()
     result = load.stop()
     assert result["ok"] > 50 and not result["failed"], result
     assert "no split" in split(lab, "web").stdout

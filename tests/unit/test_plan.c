@@ -353,6 +353,27 @@ static void test_split(void **state)
 	service(d, "web", "blue", "10.0.1.2");
 	desired_apply(&w.desired, d);
 	pass(&w);
+	/* What came to the canary through web stays there, also when the manager says everything anew. */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(service_item(&w)->backends.len, 4);
+		EXPECT_WEIGHT(&w, "10.0.1.5", 500, false);
+		EXPECT_WEIGHT(&w, "10.0.1.7", 0, true);
+		d = base_state();
+		service(d, "canary", "blue", "10.0.1.3");
+		endpoint(d, "c1", "blue", "canary", "n2", "10.0.1.7", DP_SERVING);
+		endpoint(d, "c2", "blue", "canary", "n2", "10.0.1.8", DP_DRAINING);
+		d->version = (uint64_t)(6 + i);
+		desired_apply(&w.desired, d);
+		pass(&w);
+	}
+	d = delta(8, false);
+	endpoint(d, "c1", "blue", "canary", "n2", NULL, 0);
+	endpoint(d, "c2", "blue", "canary", "n2", NULL, 0);
+	desired_apply(&w.desired, d);
+	d = delta(9, false);
+	service(d, "web", "blue", "10.0.1.2");
+	desired_apply(&w.desired, d);
+	pass(&w);
 	assert_int_equal(service_item(&w)->backends.len, 2);
 	EXPECT_WEIGHT(&w, "10.0.1.5", 1, false);
 	world_fini(&w);
