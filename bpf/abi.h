@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 8
+#define ABI_LAYOUT 9
 
 struct abi_addr {
 	__be32 w[4];
@@ -72,7 +72,8 @@ enum abi_drop {
 	X(CONNECT, "connect", "sockets pointed from a service address to a task")                                      \
 	X(REFUSED, "refused", "sockets refused because the service has no serving task")                               \
 	X(FRAGMENT, "fragment", "fragments that followed their first part")                                            \
-	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")
+	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")                                  \
+	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,

@@ -151,8 +151,9 @@ static __always_inline void send_seen(struct abi_seen *s, __u8 verdict)
 {
 	s->verdict = verdict;
 	s->time_ns = bpf_ktime_get_ns();
-	/* A full buffer loses it; the reader knows how many it got. */
-	(void)bpf_ringbuf_output(&seen, s, sizeof(*s), 0);
+	/* No wakeup: it is read at intervals, while somebody watches. */
+	if (bpf_ringbuf_output(&seen, s, sizeof(*s), BPF_RB_NO_WAKEUP))
+		count(&events, EVENT_UNSEEN);
 }
 
 SEEN_FN int seen_drop(__u32 reason)

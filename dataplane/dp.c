@@ -18,6 +18,7 @@
 
 #define HOST_EVERY_NS (1 * NS_PER_SEC)
 #define OBSERVE_RETRY_NS (100 * NS_PER_MS)
+#define SEEN_EVERY_NS (50 * NS_PER_MS)
 #define STATS_WAIT_NS (500 * NS_PER_MS)
 #define MARK_MAX 8
 #define DETACH_BATCH 64
@@ -83,6 +84,7 @@ static void cmd_free(struct cmd *c)
 	if (c->delta)
 		dp_delta_free(c->delta);
 	dp_attach_free(c->attach);
+	dp_filter_fini(&c->filter);
 	free(c->ports);
 	free(c);
 }
@@ -112,6 +114,16 @@ void dp_watch_listen(struct dp *d, task_id task, const struct dp_port *ports, si
 void dp_watch_flows(struct dp *d, task_id task)
 {
 	push(d, (struct cmd){ .kind = CMD_WATCH_FLOWS, .task = task });
+}
+
+void dp_watch(struct dp *d, unsigned watcher, struct dp_filter *f)
+{
+	push(d, (struct cmd){ .kind = CMD_WATCH, .watcher = watcher, .filter = *f });
+	*f = (struct dp_filter){ 0 };
+}
+void dp_unwatch(struct dp *d, unsigned watcher)
+{
+	push(d, (struct cmd){ .kind = CMD_UNWATCH, .watcher = watcher });
 }
 
 /* ---- statistics ---------------------------------------------------------------------------------- */
@@ -175,6 +187,12 @@ static void run_cmd(struct dp *d, struct cmd *c)
 	case CMD_WATCH_FLOWS:
 		dp_do_watch_flows(d, &c->task, now);
 		break;
+	case CMD_WATCH:
+		dp_do_watch(d, c->watcher, &c->filter);
+		break;
+	case CMD_UNWATCH:
+		dp_do_unwatch(d, c->watcher);
+		break;
 	case CMD_STATS:
 		dp_do_stats(d);
 		break;
@@ -190,6 +208,8 @@ static int64_t earliest(int64_t a, int64_t b)
 static int timeout_ms(const struct dp *d, int64_t now)
 {
 	int64_t at = earliest(d->host_at, d->retry_at);
+	if (d->watchers)
+		at = earliest(at, now + SEEN_EVERY_NS);
 	if (d->observe_again)
 		at = earliest(at, now + OBSERVE_RETRY_NS);
 	MAP_FOREACH(&d->tasks, e) {
@@ -242,6 +262,8 @@ static void *run(void *arg)
 				dp_observe(d);
 		}
 		run_timers(d, clock_mono_ns());
+		if (d->watchers)
+			dp_read_seen(d);
 	}
 	return NULL;
 }

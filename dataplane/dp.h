@@ -26,6 +26,7 @@ enum dp_report_kind {
 	DP_LISTENING,   /* task: all watched ports are listened on inside its network namespace */
 	DP_FLOWS_ENDED, /* task: no connection is open to it any more */
 	DP_HOST,        /* the host's own listening ports, addresses or links changed: host is set */
+	DP_SEEN,        /* events: packets on show; or code and text: watcher "version" cannot watch here */
 	DP_DEGRADED,    /* text: what does not work and what to do; empty text: whole again */
 };
 
@@ -48,6 +49,7 @@ struct dp_report {
 	int code; /* 0 or negative */
 	char text[256];
 	struct dp_host *host; /* DP_HOST; the receiver takes it (dp_host_free) */
+	struct dp_events *events; /* DP_SEEN; the receiver takes it (sch_free, dp_events_schema) */
 };
 void dp_host_free(struct dp_host *h);
 
@@ -110,6 +112,10 @@ void dp_attach_done(struct dp *d);
 void dp_watch_listen(struct dp *d, task_id task, const struct dp_port *ports, size_t n);
 /* DP_FLOWS_ENDED once no established connection to the task is known; at once when there is none. */
 void dp_watch_flows(struct dp *d, task_id task);
+
+/* Takes what f holds. DP_SEEN from now on, for watcher (0 .. DP_WATCHERS_MAX - 1). */
+void dp_watch(struct dp *d, unsigned watcher, struct dp_filter *f);
+void dp_unwatch(struct dp *d, unsigned watcher);
 
 /* What was counted. Thread-safe; waits half a second at most, then gives the figures of last time. out must be cleared. */
 void dp_stats_get(struct dp *d, struct dp_stats *out);

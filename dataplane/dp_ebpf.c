@@ -139,6 +139,21 @@ static void stats(struct dp *d, struct dp_stats *out)
 	ebpf_stats(d->ebpf, out);
 }
 
+static int watch(struct dp *d, unsigned watcher, const struct dp_filter *f, struct mesh_err *err)
+{
+	return ebpf_watch(d->ebpf, watcher, f, err);
+}
+
+static void unwatch(struct dp *d, unsigned watcher)
+{
+	ebpf_unwatch(d->ebpf, watcher);
+}
+
+static void watch_read(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg)
+{
+	ebpf_watch_read(d->ebpf, fn, arg);
+}
+
 const struct dp_driver dp_driver_ebpf = {
 	.name = "ebpf",
 	.open = ebpf_drv_open,
@@ -156,4 +171,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.backend_stats = backend_stats,
 	.refused = refused,
 	.stats = stats,
+	.watch = watch,
+	.unwatch = unwatch,
+	.watch_read = watch_read,
 };

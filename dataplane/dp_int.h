@@ -26,6 +26,8 @@ enum cmd_kind {
 	CMD_WATCH_LISTEN,
 	CMD_WATCH_FLOWS,
 	CMD_STATS,
+	CMD_WATCH,
+	CMD_UNWATCH,
 };
 struct cmd {
 	enum cmd_kind kind;
@@ -34,6 +36,8 @@ struct cmd {
 	task_id task;
 	struct dp_port *ports;
 	size_t n_ports;
+	unsigned watcher;
+	struct dp_filter filter;
 	struct cmd *next;
 };
 
@@ -86,6 +90,10 @@ struct dp_driver {
 	bool (*backend_stats)(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out);
 	uint64_t (*refused)(struct dp *d, uint64_t service);
 	void (*stats)(struct dp *d, struct dp_stats *out); /* drops, events, tables; NULL: none */
+	/* NULL: this driver cannot show packets. */
+	int (*watch)(struct dp *d, unsigned watcher, const struct dp_filter *f, struct mesh_err *err);
+	void (*unwatch)(struct dp *d, unsigned watcher);
+	void (*watch_read)(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
 };
 extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
 
@@ -103,6 +111,7 @@ struct dp {
 	pthread_cond_t stats_ready;
 	struct cmd *head, *tail;
 	bool stop;
+	unsigned watchers; /* bits */
 	unsigned stats_round;
 	struct dp_stats stats; /* under lock, as of the last time somebody asked */
 	int wakefd, epfd;
@@ -181,6 +190,12 @@ void dp_close_stuck(struct dp *d, uint32_t vni);
 
 /* dp_stats.c */
 void dp_do_stats(struct dp *d);
+
+/* dp_seen.c */
+void dp_do_watch(struct dp *d, unsigned watcher, struct dp_filter *f);
+void dp_do_unwatch(struct dp *d, unsigned watcher);
+/* Reports what was seen since; called some times a second while anybody watches. */
+void dp_read_seen(struct dp *d);
 
 /* dp_observe.c */
 int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;

@@ -90,6 +90,64 @@ static const struct sch_field stats_fields[] = {
 SCHEMA(dp_stats_schema, dp_stats, stats_fields);
 #undef T
 
+#define T struct dp_event
+static const struct sch_field event_fields[] = {
+	SF(1, TIME, "Time", time, SCH_ALWAYS),
+	SF(2, STR, "Hook", hook, SCH_ALWAYS),
+	SF(3, STR, "Verdict", verdict, SCH_ALWAYS),
+	SF(4, STR, "Reason", reason, 0),
+	SF(5, STR, "ReasonText", text, 0),
+	SF(6, STR, "Protocol", protocol, SCH_ALWAYS),
+	SF(7, STR, "Flags", flags, 0),
+	SF(8, STR, "From", from, SCH_ALWAYS),
+	SF(9, STR, "To", to, SCH_ALWAYS),
+	SF(10, STR, "NewFrom", new_from, 0),
+	SF(11, STR, "NewTo", new_to, 0),
+	SF(12, STR, "FromName", from_name, 0),
+	SF(13, STR, "ToName", to_name, 0),
+	SF(14, STR, "Target", target, 0),
+	SF(15, STR, "Peer", peer, 0),
+	SF(16, STR, "Device", device, 0),
+	SF(17, STR, "OutDevice", out_device, 0),
+	SF(18, STR, "Network", network, 0),
+	SF(19, U32, "VNI", vni, 0),
+	SF(20, U32, "Length", length, SCH_ALWAYS),
+	SF(21, U32, "TTL", ttl, 0),
+	SF(22, STRS, "Notes", notes, 0),
+	SF(23, U32, "Watchers", watchers, SCH_INTERNAL),
+};
+SCHEMA(dp_event_schema, dp_event, event_fields);
+#undef T
+#define T struct dp_events
+static const struct sch_field events_fields[] = { SF_LIST(1, "Events", list, &dp_event_schema, SCH_ALWAYS) };
+SCHEMA(dp_events_schema, dp_events, events_fields);
+#undef T
+
+void dp_filter_fini(struct dp_filter *f)
+{
+	vec_fini(&f->from);
+	vec_fini(&f->to);
+	vec_fini(&f->netns);
+}
+
+int dp_place_parse(const char *text, struct dp_place *out)
+{
+	char host[DP_IP_TEXT_MAX];
+	const char *colon = strchr(text, ':');
+	size_t n = colon ? (size_t)(colon - text) : strlen(text);
+	char *end;
+	if (n >= sizeof(host))
+		return MESH_E_INVALID;
+	memcpy(host, text, n);
+	host[n] = '\0';
+	unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
+	if (colon && (!colon[1] || *end || !port || port > 65535))
+		return MESH_E_INVALID;
+	out->port = (uint16_t)port;
+	int rc = dp_ip_parse(host, &out->ip, NULL);
+	return rc || strchr(host, '/') || !dp_ip_is_v4(&out->ip) ? MESH_E_INVALID : 0;
+}
+
 /* ---- Prometheus ---------------------------------------------------------------------------------- */
 
 static void single(struct buf *b, const char *name, const char *type, const char *help, uint64_t v)

@@ -9,6 +9,7 @@
 #define DATAPLANE_SEEN_H
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "dataplane/state.h"
 
 /* Of one backend, on this node. As struct abi_stats, bpf/abi.h. */
@@ -64,6 +65,58 @@ struct dp_stats {
 	SCH_LIST(struct dp_table_stats) tables;
 };
 extern const struct schema dp_stats_schema;
+
+/* ---- packets on show ---- */
+
+#define DP_WATCHERS_MAX 16
+#define DP_NOTES_MAX 32
+struct dp_place {
+	struct dp_ip ip;
+	uint16_t port; /* 0 = any, or none */
+};
+/* What somebody watches: packets between the two sides, either way; an empty side is anybody. */
+struct dp_filter {
+	struct VEC(struct dp_place) from, to;
+	struct VEC(uint64_t) netns; /* of from's tasks here: a socket that connects has no address yet */
+	int protocol;               /* IPPROTO_*, 0 = any */
+	bool packets;               /* what passes the filter */
+	bool drops;                 /* and whatever is dropped, of anybody */
+};
+void dp_filter_fini(struct dp_filter *f);
+/* "10.0.0.1", "10.0.0.1:80". MESH_E_INVALID. */
+int dp_place_parse(const char *text, struct dp_place *out) MESH_MUST_CHECK;
+
+/* One packet at one hook. Texts are static. */
+struct dp_seen {
+	uint64_t mono_ns, netns;
+	uint16_t watchers;
+	const char *hook, *verdict, *reason, *text;
+	struct dp_place from, to, new_from, new_to; /* as it came, as it went */
+	struct dp_ip node, target;                  /* other end of the tunnel; the task its frame is for */
+	uint32_t vni, ifindex, out_ifindex, length;
+	uint16_t ethertype;
+	uint8_t protocol, tcp, ttl;
+	const char *notes[DP_NOTES_MAX];
+	size_t n_notes;
+};
+/* The same with names, for people. */
+struct dp_event {
+	int64_t time;
+	char *hook, *verdict, *reason, *text;
+	char *protocol, *flags;              /* "tcp", "SYN ACK" */
+	char *from, *to, *new_from, *new_to; /* "10.0.0.1:80"; new ones empty when nothing was rewritten */
+	char *from_name, *to_name;           /* task or service behind the address as it came */
+	char *target;                        /* task that is to get it */
+	char *peer;                          /* node at the other end of the tunnel */
+	char *device, *out_device, *network;
+	uint32_t vni, length, ttl;
+	struct str_list notes;
+	uint32_t watchers; /* not in JSON */
+};
+struct dp_events {
+	SCH_LIST(struct dp_event) list;
+};
+extern const struct schema dp_event_schema, dp_events_schema;
 
 /* Prometheus text of s, appended. */
 void dp_stats_prom(const struct dp_stats *s, struct buf *out);

@@ -111,6 +111,12 @@ void network_adopted(struct network *n);
 const char *network_driver(const struct network *n);
 /* Adds addresses, listening ports and the driver to a description. */
 void network_describe(const struct network *n, struct md_node_description *d);
+/* Packets on show: e, or err: this watcher will see nothing. */
+typedef void (*network_seen_fn)(void *arg, const struct dp_event *e, const struct mesh_err *err);
+/* Takes what f holds. The watcher's number, until network_unwatch; fn comes from the loop. */
+int network_watch(struct network *n, struct dp_filter *f, network_seen_fn fn, void *arg,
+                  struct mesh_err *err) MESH_MUST_CHECK;
+void network_unwatch(struct network *n, int watcher);
 /* False: there is no data plane. out must be cleared either way. */
 bool network_stats(struct network *n, struct dp_stats *out);
 
@@ -148,6 +154,8 @@ struct serve;
 struct serve *serve_new(struct meshd *m, struct net_conn *c);
 /* False: this call is of something else. */
 bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call);
+/* The manager has heard enough. */
+void serve_end(struct serve *s, uint32_t stream);
 /* The connection ended. */
 void serve_free(struct serve *s);
 

@@ -38,6 +38,10 @@ struct network {
 	char driver[320];
 	char run_dir[PATH_MAX], cgroup[PATH_MAX], underlay[64];
 	struct dp_host *host; /* last report */
+	struct network_watcher {
+		network_seen_fn fn; /* NULL: free */
+		void *arg;
+	} watchers[DP_WATCHERS_MAX];
 	uv_async_t wake;
 	uv_mutex_t lock;
 	struct VEC(struct dp_report) reports; /* under lock */
@@ -61,6 +65,43 @@ static void on_host(struct network *n, struct dp_host *host)
 	n->host = host;
 	if (n->m->session)
 		session_describe(n->m->session);
+}
+
+static void on_seen(struct network *n, struct dp_report *r)
+{
+	struct mesh_err err = { 0 };
+	if (r->code && r->version < DP_WATCHERS_MAX && n->watchers[r->version].fn) {
+		struct network_watcher w = n->watchers[r->version];
+		(void)mesh_fail(&err, r->code, "%s", r->text);
+		w.fn(w.arg, NULL, &err);
+	}
+	for (size_t i = 0; r->events && i < r->events->list.n; i++)
+		for (unsigned k = 0; k < DP_WATCHERS_MAX; k++)
+			if (n->watchers[k].fn && r->events->list.v[i].watchers & 1u << k)
+				n->watchers[k].fn(n->watchers[k].arg, &r->events->list.v[i], NULL);
+	sch_free(&dp_events_schema, r->events);
+}
+
+int network_watch(struct network *n, struct dp_filter *f, network_seen_fn fn, void *arg, struct mesh_err *err)
+{
+	for (unsigned k = 0; n->dp && k < DP_WATCHERS_MAX; k++) {
+		if (n->watchers[k].fn)
+			continue;
+		n->watchers[k] = (struct network_watcher){ fn, arg };
+		dp_watch(n->dp, k, f);
+		return (int)k;
+	}
+	dp_filter_fini(f);
+	return n->dp ? mesh_fail(err, MESH_E_EXHAUSTED, "%d traces run on this node already: stop one",
+	                         DP_WATCHERS_MAX)
+	             : mesh_fail(err, MESH_E_UNSUPPORTED, "no data plane runs here: %s", n->why_not);
+}
+
+void network_unwatch(struct network *n, int watcher)
+{
+	n->watchers[watcher] = (struct network_watcher){ 0 };
+	if (n->dp)
+		dp_unwatch(n->dp, (unsigned)watcher);
 }
 
 static void on_report(struct network *n, struct dp_report *r)
@@ -91,6 +132,9 @@ static void on_report(struct network *n, struct dp_report *r)
 		else if (m->error[0])
 			log_info("network is whole again");
 		snprintf(m->error, sizeof(m->error), "%s", r->text);
+		break;
+	case DP_SEEN:
+		on_seen(n, r);
 		break;
 	case DP_DETACHED:
 		break;
@@ -221,9 +265,11 @@ static void on_freed(uv_handle_t *h)
 	struct network *n = CONTAINER_OF(h, struct network, wake);
 	void (*cb)(void *) = n->freed;
 	void *arg = n->freed_arg;
-	for (size_t i = 0; i < n->reports.len; i++)
+	for (size_t i = 0; i < n->reports.len; i++) {
 		if (n->reports.data[i].host)
 			dp_host_free(n->reports.data[i].host);
+		sch_free(&dp_events_schema, n->reports.data[i].events);
+	}
 	vec_fini(&n->reports);
 	if (n->host)
 		dp_host_free(n->host);

@@ -6,10 +6,21 @@
 #include "control/meshd/meshd.h"
 #include "control/model/json.h"
 
+struct served {
+	struct serve *s;
+	uint32_t stream;
+	int watcher; /* -1: none */
+};
 struct serve {
 	struct meshd *m;
 	struct net_conn *conn;
+	struct map calls; /* stream -> struct served, those that go on */
 };
+
+static void stream_key(uint32_t stream, char out[16])
+{
+	snprintf(out, 16, "%u", stream);
+}
 
 static void send_record(struct serve *s, uint32_t stream, struct jw *w)
 {
@@ -41,6 +52,90 @@ static void serve_stats(struct serve *s, uint32_t stream)
 	send_end(s, stream, rc, &err);
 }
 
+/* ---- packets on show ---- */
+
+static void served_free(struct served *d)
+{
+	char key[16];
+	stream_key(d->stream, key);
+	map_del(&d->s->calls, key);
+	if (d->watcher >= 0)
+		network_unwatch(d->s->m->network, d->watcher);
+	free(d);
+}
+
+static void on_seen(void *arg, const struct dp_event *e, const struct mesh_err *err)
+{
+	struct served *d = arg;
+	struct jw w = { 0 };
+	if (err) {
+		send_end(d->s, d->stream, err->code, err);
+		served_free(d);
+		return;
+	}
+	md_json_write(&w, &dp_event_schema, e);
+	send_record(d->s, d->stream, &w);
+}
+
+/* "from=10.0.0.1:80", "to=...", "protocol=tcp", "drops", "packets" */
+static int read_filter(const struct str_list *args, struct dp_filter *f, struct mesh_err *err)
+{
+	for (size_t i = 0; i < args->n; i++) {
+		const char *a = args->v[i], *eq = strchr(a, '=');
+		struct dp_place p;
+		int protocol = eq ? sch_enum_parse(&dp_protocol_names, eq + 1) : -1;
+		if (streq(a, "drops"))
+			f->drops = true;
+		else if (streq(a, "packets"))
+			f->packets = true;
+		else if (strncmp(a, "protocol=", 9) == 0 && protocol > 0)
+			f->protocol = protocol;
+		else if (strncmp(a, "from=", 5) == 0 && dp_place_parse(a + 5, &p) == 0)
+			vec_push(&f->from, p);
+		else if (strncmp(a, "to=", 3) == 0 && dp_place_parse(a + 3, &p) == 0)
+			vec_push(&f->to, p);
+		else
+			return mesh_fail(err, MESH_E_INVALID, "filter \"%.64s\" is not known here", a);
+	}
+	return 0;
+}
+
+static void serve_seen(struct serve *s, uint32_t stream, const struct str_list *args)
+{
+	struct mesh_err err = { 0 };
+	struct dp_filter f = { 0 };
+	struct jw w = { 0 };
+	char key[16];
+	int rc = read_filter(args, &f, &err);
+	if (rc) {
+		dp_filter_fini(&f);
+		send_end(s, stream, rc, &err);
+		return;
+	}
+	struct served *d = XNEW(struct served);
+	*d = (struct served){ .s = s, .stream = stream };
+	d->watcher = network_watch(s->m->network, &f, on_seen, d, &err);
+	if (d->watcher < 0) {
+		send_end(s, stream, d->watcher, &err);
+		free(d);
+		return;
+	}
+	stream_key(stream, key);
+	map_put(&s->calls, key, d);
+	/* Says that the watch is on: what is sent now will be seen. */
+	jw_raw(&w, "{}");
+	send_record(s, stream, &w);
+}
+
+void serve_end(struct serve *s, uint32_t stream)
+{
+	char key[16];
+	stream_key(stream, key);
+	struct served *d = map_get(&s->calls, key);
+	if (d)
+		served_free(d);
+}
+
 struct serve *serve_new(struct meshd *m, struct net_conn *c)
 {
 	struct serve *s = XNEW(struct serve);
@@ -56,6 +151,10 @@ bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call)
 		serve_stats(s, stream);
 		return true;
 	}
+	if (streq(call->what, "seen")) {
+		serve_seen(s, stream, &call->args);
+		return true;
+	}
 	struct mesh_err err = { 0 };
 	int rc = mesh_fail(&err, MESH_E_UNSUPPORTED, "this node's meshd %s does not know \"%.32s\": upgrade it",
 	                   MESH_VERSION, call->what ? call->what : "");
@@ -65,5 +164,11 @@ bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call)
 
 void serve_free(struct serve *s)
 {
+	while (s->calls.count)
+		MAP_FOREACH(&s->calls, e) {
+			served_free(e->value);
+			break;
+		}
+	map_fini(&s->calls);
 	free(s);
 }

@@ -289,6 +289,8 @@ static void on_frame(void *arg, struct net_conn *c, uint16_t type, uint32_t stre
 			logserve_call(s->logs, stream, &call);
 		sch_clear(&wire_call_schema, &call);
 	} else if (type == NET_WINDOW || type == NET_END) {
+		if (type == NET_END)
+			serve_end(s->serve, stream);
 		logserve_frame(s->logs, type, stream, p, n);
 	}
 	if (rc) {

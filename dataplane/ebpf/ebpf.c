@@ -60,6 +60,7 @@ static void network_forget(struct ebpf *e, uint32_t vni)
 
 static void ebpf_free(struct ebpf *e)
 {
+	watch_close(e);
 	lb_fini(e);
 	ebpf_unload(e);
 	MAP_FOREACH(&e->networks, n)
@@ -106,7 +107,9 @@ int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *e
 	rc = ebpf_open_in(c, map_dir, false, &e, err);
 	if (rc)
 		return rc;
-	rc = c->cgroup ? ebpf_attach_socks(e, c->cgroup, err) : 0;
+	rc = watch_open(e, err);
+	if (!rc && c->cgroup)
+		rc = ebpf_attach_socks(e, c->cgroup, err);
 	if (rc) {
 		ebpf_free(e);
 		return rc;

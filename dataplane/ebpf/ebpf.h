@@ -160,6 +160,15 @@ int ebpf_service_stats(struct ebpf *e, uint64_t service, const struct dp_ip *ip,
 uint64_t ebpf_refused(const struct ebpf *e, uint64_t service);
 /* Reads drop counter i: its id and text (static); false past the last. */
 bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, uint64_t *packets);
+/*
+ * Shows packets to a watcher (0 .. DP_WATCHERS_MAX - 1) from now on; again: by another filter. Events are to be read
+ * some times a second while anybody watches; else it costs nothing.
+ */
+int ebpf_watch(struct ebpf *e, unsigned watcher, const struct dp_filter *f, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_unwatch(struct ebpf *e, unsigned watcher);
+void ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
+/* One event of the ring, foreign bytes. MESH_E_CORRUPT. Pure. */
+int ebpf_seen_decode(const void *p, size_t n, struct dp_seen *out) MESH_MUST_CHECK;
 /* Appends drops by reason, events, tables. */
 void ebpf_stats(struct ebpf *e, struct dp_stats *out);
 

@@ -108,6 +108,11 @@ struct ebpf {
 	uint32_t next_uid;
 	struct VEC(struct limbo) limbo;
 	size_t limbo_first; /* those before are released */
+
+	/* watch.c */
+	struct ring_buffer *ring;
+	struct reading *reading; /* while it runs */
+	unsigned watchers;
 };
 
 static inline struct abi_addr ebpf_addr(const struct dp_ip *ip)
@@ -226,6 +231,10 @@ struct abi_addr addr_masked(const struct abi_addr *a, uint32_t prefix);
 
 /* stats.c: a backend slot gets a new owner. */
 void stats_clear(struct ebpf *e, uint32_t backend);
+
+/* watch.c */
+int watch_open(struct ebpf *e, struct mesh_err *err) MESH_MUST_CHECK;
+void watch_close(struct ebpf *e);
 
 /* ebpf.c: an endpoint's backend or interface changed. */
 void endpoint_refresh(struct ebpf *e, uint32_t vni, const struct abi_addr *ip);

@@ -8,10 +8,11 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
-from meshlab import IMAGE, wait_for
+from meshlab import IMAGE, MESHCTL, MESHD, wait_for
 
 SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -92,15 +93,19 @@ def test_resets_and_refusals_are_counted(web):
     assert total(web, "mesh_service_refused_total", service="web", network="blue") == 1
 
 
-def test_drops_have_reasons(web):
-    """A task that sends with an address that is not its own."""
-    before = total(web, "mesh_dropped_packets_total", reason="spoof")
+def spoof(lab, task):
+    """Three datagrams to a peer with an address that is not the task's own."""
     send = ("import socket; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW);"
             "p = bytes([69,0,0,28,0,0,0,0,64,17,0,0,9,9,9,9]) + socket.inet_aton('%s') + bytes([0,9,0,9,0,8,0,0]);"
             "[s.sendto(p, ('%s', 9)) for _ in range(3)]")
-    peer = next(a["Addresses"][0].split("/")[0] for a in web.running("web")[0]["NetworksAttachments"]
+    peer = next(a["Addresses"][0].split("/")[0] for a in lab.running("web")[0]["NetworksAttachments"]
                 if a["Network"]["Spec"]["Name"] == "blue")
-    web.inside(web.ask, "python3", "-c", send % (peer, peer))
+    lab.inside(task, "python3", "-c", send % (peer, peer))
+
+
+def test_drops_have_reasons(web):
+    before = total(web, "mesh_dropped_packets_total", reason="spoof")
+    spoof(web, web.ask)
     wait_for(lambda: total(web, "mesh_dropped_packets_total", reason="spoof") == before + 3, 5, "three drops")
 
 
@@ -123,11 +128,82 @@ def test_top_shows_rates(web):
     assert "node n3: the node is not connected" in web.meshctl(1, "top", "--no-stream").stderr
 
 
+class Trace:
+    """meshctl trace at work, once every node watches."""
+
+    def __init__(self, lab, *args, nodes=3):
+        self.p = subprocess.Popen([MESHCTL, "trace", "--format", "json", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  env=dict(lab.env, DOCKER_HOST=f"unix://{lab.sock(1)}"))
+        lab.processes.append(self.p)
+        for _ in range(nodes):
+            line = self.p.stderr.readline()
+            assert line.startswith("watching on "), line
+
+    def stop(self, wait=1.0):
+        """The events, after all had the time to arrive."""
+        time.sleep(wait)
+        self.p.terminate()
+        out, _ = self.p.communicate(timeout=10)
+        return [json.loads(line) for line in out.splitlines()]
+
+
+def steps(events):
+    return [(e["Hostname"], e["Event"]["Hook"], e["Event"]["Verdict"]) for e in events]
+
+
+def test_trace_shows_the_path_over_two_nodes(web):
+    """A connection from outside to n3, which has no task: n3's uplink, the tunnel, the task's node, and back."""
+    t = Trace(web, "--from", web.client_addr, "--to", f"{web.addr(3)}:8080")
+    web.curl(f"http://{web.addr(3)}:8080/")
+    events = t.stop()
+    syn = next(e for e in events if e["Event"]["Flags"] == "SYN" and e["Event"]["Hook"] == "uplink")
+    assert syn["Hostname"] == "n3" and syn["Event"]["Verdict"] == "tunnel" and re.match(r"web\.[12]$", syn["Event"]["Target"])
+    at = syn["Event"]["Peer"]
+    assert at in ("n1", "n2")
+    arrived = next(e for e in events if e["Event"]["Flags"] == "SYN" and e["Event"]["Hook"] == "tunnel")
+    assert arrived["Hostname"] == at and arrived["Event"]["Verdict"] == "task" and arrived["Event"]["Peer"] == "n3"
+    assert arrived["Event"]["NewTo"].endswith(":8000") and "flow_new" in arrived["Event"]["Notes"]
+    assert arrived["Event"]["From"] == syn["Event"]["From"] and arrived["Event"]["Time"] > syn["Event"]["Time"]
+    way = steps([e for e in events if "SYN" in e["Event"]["Flags"]])
+    assert way == [("n3", "uplink", "tunnel"), (at, "tunnel", "task"), (at, "task", "tunnel"), ("n3", "tunnel", "out")]
+    assert [e["Event"]["Time"] for e in events] == sorted(e["Event"]["Time"] for e in events)
+
+
+def test_trace_of_a_service_address(web):
+    """From a task to a VIP: the socket is translated, then packets go between the tasks. Others' traffic is not shown."""
+    t = Trace(web, "--from", "ask.1", "--to", "web")
+    web.curl(f"http://{web.addr(1)}:8080/")
+    web.exec(web.ask, "wget", "-q", "-O-", "http://web:8000/")
+    events = t.stop()
+    first = events[0]["Event"]
+    assert first["Hook"] == "socket" and first["Verdict"] == "connect" and first["FromName"] == "ask.1" and first["ToName"] == "web"
+    assert re.match(r"web\.[12]$", first["Target"]) and first["NewTo"].endswith(":8000")
+    assert not [e for e in events if web.client_addr in e["Event"]["From"] + e["Event"]["To"]]
+    assert [e for e in events if e["Event"]["Hook"] == "task" and e["Event"]["FromName"] == "ask.1"]
+
+
+def test_trace_shows_drops_with_reason(web):
+    t = Trace(web, "--drops")
+    spoof(web, web.ask)
+    events = t.stop()
+    drop = next(e["Event"] for e in events if e["Event"]["Reason"] == "spoof")
+    assert drop["Verdict"] == "drop" and drop["Protocol"] == "udp" and drop["Hook"] == "task" and drop["From"] == "9.9.9.9:9"
+    assert all(e["Event"]["Verdict"] in ("drop", "refuse") for e in events)
+    out = web.meshctl(1, "drops", "--format", "json").stdout
+    assert [r for r in map(json.loads, out.splitlines()) if r["Node"] == "n2" and r["Reason"] == "spoof" and int(r["Packets"])]
+
+
+def test_trace_refuses_what_it_does_not_know(web):
+    assert "is no address, service, node or task" in web.meshctl(1, "trace", "--to", "nobody", rc=1).stderr
+    assert "is no port" in web.meshctl(1, "trace", "--to", "web:x", rc=1).stderr
+    assert "must be tcp or udp" in web.meshctl(1, "trace", "-p", "sctp", rc=1).stderr
+    assert "not a swarm manager" in web.meshctl(2, "trace", rc=1).stderr
+
+
 def test_metrics_listener(fresh_lab):
     """--metrics-addr: the same text and health over TCP, and nothing else."""
     lab = fresh_lab(nodes=1)
     lab.create("--name", "web", "-p", "8080:8000", IMAGE)
-    from meshlab import MESHD
     lab.verb("stop", 1)
     wrapper = f"{lab.config}/meshd"
     with open(wrapper, "w") as f:
