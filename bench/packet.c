@@ -20,10 +20,10 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <bpf/bpf.h>
 
 #include "bench/bpf/wrap.h"
+#include "bench/machine.h"
 #include "dataplane/ebpf/internal.h"
 #include "wrap.skel.h"
 
@@ -32,8 +32,8 @@ enum { TCP = IPPROTO_TCP, UDP = IPPROTO_UDP };
 #define INGRESS_VNI 4096
 #define VNI 4097
 #define BACKENDS 10
-#define MANY 2000
-#define MANY_PORT 20000
+#define MANY 10000
+#define MANY_PORT 20000 /* below EPHEMERAL_MIN of bpf/ingress.h to the last */
 #define ROUNDS_MAX 99
 #define TASK_MAC "02:42:0a:00:00:0b"
 #define FROM_N2 "02:4c:ac:1f:09:0c"
@@ -64,6 +64,7 @@ struct bench_case {
 #define TABLE "a 40-byte LRU lookup, nothing else"
 #define IN_LOCAL PROG_UPLINK, "up0", "10.64.0.0", "172.31.9.11", 0, 8081
 #define IN_FAR PROG_UPLINK, "up0", "10.64.0.0", "172.31.9.11", 0, 8082
+#define IN_FLOOD PROG_UPLINK, "up0", "10.96.0.0", "172.31.9.11", 0, 8083
 #define TUNNELLED                                                                                                      \
 	PROG_VXLAN, "vx", "10.80.0.0", "172.31.9.12", 0, 8081, TCP, ACK, .smac = FROM_N2, .dmac = TASK_MAC,            \
 									 .vni = INGRESS_VNI
@@ -95,7 +96,7 @@ static const struct bench_case cases[] = {
 	{ "ingress, task elsewhere: SYN, 64k flows", { IN_FAR, TCP, SYN }, 64 * K, 0, TC_ACT_REDIRECT, 491, 327 },
 	{ "ingress, task elsewhere: UDP, 1 flow", { IN_FAR, UDP, 0 }, 1, 0, TC_ACT_REDIRECT, 141, 94 },
 	{ "ingress, task elsewhere: UDP, 64k flows", { IN_FAR, UDP, 0 }, 64 * K, 0, TC_ACT_REDIRECT, 238, 159 },
-	{ "ingress, task elsewhere: ACK, 2000 services", { IN_FAR, TCP, ACK }, 64 * K, MANY, TC_ACT_REDIRECT, 0, 173 },
+	{ "ingress, task elsewhere: ACK, 10000 services", { IN_FAR, TCP, ACK }, 64 * K, MANY, TC_ACT_REDIRECT, 0, 173 },
 	{ "ingress, task here: SYN, 1 flow", { IN_LOCAL, TCP, SYN }, 1, 0, TC_ACT_REDIRECT, 281, 187 },
 	{ "ingress, task here: ACK, 1 flow", { IN_LOCAL, TCP, ACK }, 1, 0, TC_ACT_REDIRECT, 110, 73 },
 	{ "ingress, task here: SYN, 64k flows", { IN_LOCAL, TCP, SYN }, 64 * K, 0, TC_ACT_REDIRECT, 491, 327 },
@@ -103,6 +104,13 @@ static const struct bench_case cases[] = {
 	{ "ingress, task here: UDP, 1 flow", { IN_LOCAL, UDP, 0 }, 1, 0, TC_ACT_REDIRECT, 141, 94 },
 	{ "ingress, task here: UDP, 64k flows", { IN_LOCAL, UDP, 0 }, 64 * K, 0, TC_ACT_REDIRECT, 238, 159 },
 	{ "ingress, task here: ACK, 512k flows", { IN_LOCAL, TCP, ACK }, 512 * K, 0, TC_ACT_REDIRECT, 444, 296 },
+	{ "ingress, task here: SYNs of 1024k strangers",
+	  { IN_FLOOD, TCP, SYN },
+	  1024 * K,
+	  0,
+	  TC_ACT_REDIRECT,
+	  491,
+	  327 },
 	{ "tunnel to task: ACK, 1 flow", { TUNNELLED }, 1, 0, TC_ACT_REDIRECT, 0, 0 },
 	{ "task's answer into tunnel, 1 flow", { ANSWER }, 1, 0, TC_ACT_REDIRECT, 0, 0 },
 	{ "tunnel to task: ACK, 64k flows", { TUNNELLED }, 64 * K, 0, TC_ACT_REDIRECT, 0, 0 },
@@ -224,9 +232,9 @@ static void set_service(uint64_t key, uint32_t vni, const char *first, size_t n,
 	OK(ebpf_set_service(e, &s, &err));
 }
 
-static void set_port(uint16_t published, uint64_t service)
+static void set_port(uint16_t published, uint16_t target, uint64_t service)
 {
-	struct ebpf_port p = { .proto = TCP, .published = published, .target = 80, .service = service };
+	struct ebpf_port p = { .proto = TCP, .published = published, .target = target, .service = service };
 
 	OK(ebpf_set_port(e, &p, &err));
 	p.proto = UDP;
@@ -257,13 +265,15 @@ static void make_node(const char *pin)
 	set_endpoint(VNI, "10.0.1.12", false);
 	set_service(21, INGRESS_VNI, "10.0.0.11", 1, true);
 	set_service(22, INGRESS_VNI, "10.0.0.100", BACKENDS, false);
+	set_service(23, INGRESS_VNI, "10.0.0.11", 1, true);
 	set_service(30, VNI, "10.0.1.12", 1, false);
 	OK(ebpf_set_vip(e, &vip, 30, &err));
-	set_port(8081, 21);
-	set_port(8082, 22);
+	set_port(8081, 80, 21);
+	set_port(8082, 80, 22);
+	set_port(8083, 81, 23);
 	for (uint32_t i = 0; i < MANY; i++) {
-		set_service(1000 + i, INGRESS_VNI, "10.0.0.200", 2, false);
-		set_port((uint16_t)(MANY_PORT + i), 1000 + i);
+		set_service(1000 + i, INGRESS_VNI, "10.0.0.200", BACKENDS, false);
+		set_port((uint16_t)(MANY_PORT + i), 80, 1000 + i);
 	}
 }
 
@@ -396,23 +406,6 @@ static void open_counter(void)
 	insn_fd = (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, 0UL);
 }
 
-static void cpu_name(char *out, size_t n)
-{
-	FILE *f = fopen("/proc/cpuinfo", "re");
-	char line[256];
-
-	snprintf(out, n, "unknown");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (strncmp(line, "model name", 10) || !strchr(line, ':'))
-			continue;
-		snprintf(out, n, "%s", strchr(line, ':') + 2);
-		out[strcspn(out, "\n")] = '\0';
-		break;
-	}
-	if (f)
-		fclose(f);
-}
-
 static void print_row(FILE *json, const struct bench_case *c, double ns, double insn, bool first)
 {
 	char ratio[16] = "-", aim[24] = "-", count[16] = "-", katran[16] = "-";
@@ -434,21 +427,18 @@ static void print_row(FILE *json, const struct bench_case *c, double ns, double 
 static void report(const char *path, const char *part, struct figure *null, int rounds, uint32_t n)
 {
 	FILE *json = path ? fopen(path, "we") : NULL;
-	struct utsname u;
-	char cpu[128];
+	struct machine m = machine_of();
 	bool first = true;
 
-	uname(&u);
-	cpu_name(cpu, sizeof(cpu));
 	double zero = median(null->ns, rounds);
-	printf("%s, %ld CPUs, Linux %s; %d rounds of %u packets; wrapper %.1f ns, taken off\n", cpu,
-	       sysconf(_SC_NPROCESSORS_ONLN), u.release, rounds, n, zero);
+	printf("%s, %ld CPUs, Linux %s; %d rounds of %u packets; wrapper %.1f ns, taken off\n", m.cpu, m.cpus, m.kernel,
+	       rounds, n, zero);
 	printf("%-44s %8s %8s %8s %7s  %s\n", "case", "ns", "insns", "katran*", "ratio", "aim");
-	if (json)
-		fprintf(json,
-		        "{\n  \"machine\": {\"cpu\": \"%s\", \"kernel\": \"%s\"},\n  \"rounds\": %d, \"wrapper_ns\": "
-		        "%.1f,\n  \"cases\": [",
-		        cpu, u.release, rounds, zero);
+	if (json) {
+		fprintf(json, "{\n  ");
+		machine_json(json, &m);
+		fprintf(json, ",\n  \"rounds\": %d, \"wrapper_ns\": %.1f,\n  \"cases\": [", rounds, zero);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		if (part && !strstr(cases[i].name, part))
 			continue;

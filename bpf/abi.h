@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 9
+#define ABI_LAYOUT 10
 
 struct abi_addr {
 	__be32 w[4];
@@ -93,6 +93,24 @@ struct abi_config {
 };
 _Static_assert(sizeof(struct abi_config) == 36, "config");
 
+/* Tables that forget the least recently used when they are full: per-CPU counter map "inserted", in this order. */
+#define ABI_TABLES(X)                                                                                                  \
+	X(FLOWS, flows, struct abi_flow_key, struct abi_flow)                                                          \
+	X(SYNS, syns, struct abi_flow_key, struct abi_flow)                                                            \
+	X(VIP_FLOWS, vip_flows, struct abi_flow_key, struct abi_flow)                                                  \
+	X(CHOICES, choices, struct abi_choice_key, struct abi_choice)                                                  \
+	X(SYN_CHOICES, syn_choices, struct abi_choice_key, struct abi_choice)                                          \
+	X(FRAGMENTS, fragments, struct abi_fragment_key, struct abi_fragment)                                          \
+	X(AFFINITY, affinity, struct abi_affinity_key, struct abi_affinity)                                            \
+	X(SOCKS, socks, struct abi_sock_key, struct abi_sock)
+
+enum abi_table {
+#define X(id, map, key, value) TABLE_##id,
+	ABI_TABLES(X)
+#undef X
+		TABLE_MAX
+};
+
 /*
  * "runtime": ARRAY of one. What may change while the programs run. Watchers are bits: those that take packets from or
  * to any address, of a protocol, and every drop. While there are any, every program's "seen_on" is 1.
@@ -103,10 +121,13 @@ struct abi_runtime {
 	__u16 from_any, to_any;
 	__u16 tcp, udp, other;
 	__u16 drops;
-	__u32 phase;      /* of a hand-over; read by its programs only */
-	__u32 tunnel_mtu; /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
+	__u32 phase;       /* of a hand-over; read by its programs only */
+	__u32 tunnel_mtu;  /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
+	__u32 other_ports; /* kernel: a flow got another client port than its own, look for more of them */
+	__u32 pad;
+	__u64 removed[TABLE_MAX]; /* userspace: entries it took out of the tables that forget */
 };
-_Static_assert(sizeof(struct abi_runtime) == 24, "runtime");
+_Static_assert(sizeof(struct abi_runtime) == 32 + 8 * TABLE_MAX, "runtime");
 
 /* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
@@ -229,6 +250,8 @@ struct abi_subnet_key {
 
 /*
  * "flows": LRU_HASH, on the node that runs the task. Key: how the task sees the connection.
+ * "syns": the same, of connections whose client has sent nothing but its SYN (FLOW_HALF); its first other packet moves
+ *   them to "flows". A flood of SYNs fills this table alone.
  * "vip_flows": LRU_HASH of the same types, on the client's node, for what no socket hook translated:
  *   (client, VIP) -> backend in .dst, and (client, backend) -> VIP in .dst.
  */
@@ -241,7 +264,7 @@ struct abi_flow_key {
 _Static_assert(sizeof(struct abi_flow_key) == 16, "flow key");
 
 enum abi_flow_state { FLOW_SYN, FLOW_OPEN, FLOW_CLOSED };
-enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4 };
+enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4, FLOW_HALF = 8 };
 struct abi_flow {
 	__be32 dst;    /* what the client dialled */
 	__be32 client; /* who the client is: differs from key.peer for loopback and local tasks */
@@ -255,7 +278,10 @@ struct abi_flow {
 };
 _Static_assert(sizeof(struct abi_flow) == 64, "the kernel's 48 bytes and the key before it: two whole cache lines");
 
-/* "choices": LRU_HASH, at the ingress: who serves a flow begun while the set was changing. */
+/*
+ * "choices": LRU_HASH, at the ingress: who serves a flow begun while the set was changing. "syn_choices": the same, as
+ * long as its client has sent nothing but its SYN.
+ */
 struct abi_choice_key {
 	__be32 client, dst;
 	__be16 cport, dport;

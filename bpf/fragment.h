@@ -36,7 +36,7 @@ static __noinline void fragment_note(struct __sk_buff *skb, const struct packet 
 		                  .hops = p->ttl - ip->ttl };
 	__builtin_memcpy(v.dmac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(v.smac, eth->h_source, ETH_ALEN);
-	bpf_map_update_elem(&fragments, &k, &v, BPF_ANY);
+	insert(&fragments, TABLE_FRAGMENTS, &k, &v);
 }
 
 static int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr);

@@ -160,11 +160,11 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 	v.dst = b->ip.w[3];
 	v.backend = i;
 	v.task = b->uid;
-	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
+	if (insert(&vip_flows, TABLE_VIP_FLOWS, &k, &v))
 		return 0;
 	v.dst = k.peer;
 	k.peer = b->ip.w[3];
-	if (bpf_map_update_elem(&vip_flows, &k, &v, BPF_ANY))
+	if (insert(&vip_flows, TABLE_VIP_FLOWS, &k, &v))
 		return 0;
 	return b->ip.w[3];
 }

@@ -161,6 +161,7 @@ SUBPROG int icmp_answer(struct __sk_buff *skb)
 	if (!i || parse4(skb, &p) || !parse_quote(skb, &p, &c))
 		return -1;
 	/* The quote went to the task here: c is an answer of the task's, the way flows are looked up for those. */
+	c.tcp |= TCP_SYN; /* it may have refused one */
 	f = flow_of_answer(&c, c.saddr);
 	if (!f || f->task != i->task)
 		return -1;

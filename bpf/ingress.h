@@ -158,6 +158,35 @@ static __always_inline bool same_flow(const struct abi_flow *f, const struct pac
 	return f->dst == p->daddr && f->dport == p->dport && f->client == p->saddr && f->cport == p->sport;
 }
 
+static __always_inline struct abi_flow *flow_at(const struct abi_flow_key *k)
+{
+	struct abi_flow *f = bpf_map_lookup_elem(&flows, k);
+
+	if (f || k->proto != IPPROTO_TCP)
+		return f;
+	f = bpf_map_lookup_elem(&syns, k);
+	return f && f->state == FLOW_SYN ? f : 0;
+}
+
+/* Has any flow of this node another client port than its client's own? Rarely; until then nobody need look for it. */
+static __always_inline bool other_ports(void)
+{
+	__u32 zero = 0;
+	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
+
+	return rt && rt->other_ports;
+}
+
+static __always_inline void note_other_port(void)
+{
+	__u32 zero = 0;
+	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
+
+	if (rt)
+		rt->other_ports = 1;
+	event(OTHER_PORT);
+}
+
 /*
  * Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have (0 = none free).
  */
@@ -169,9 +198,11 @@ static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struc
 #pragma unroll
 	for (__u32 i = 0; i < PORT_PROBES; i++) {
 		k->pport = i ? other_port(p, i) : p->sport;
-		struct abi_flow *f = bpf_map_lookup_elem(&flows, k);
+		struct abi_flow *f = flow_at(k);
 		if (!f) {
 			unused = unused ? unused : k->pport;
+			if (!i && !other_ports())
+				break;
 			continue;
 		}
 		if (same_flow(f, p))
@@ -237,7 +268,7 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 	if (!k->pport)
 		return -1;
 	if (k->pport != p->sport)
-		event(OTHER_PORT);
+		note_other_port();
 	if ((service_flags & SERVICE_DIRECT) && !(o->mac_flags & MAC_MASQ))
 		f.flags = FLOW_DIRECT;
 	if (!f.task) {
@@ -246,7 +277,20 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 		f.task = ep ? ep->task : 0;
 	}
 	event(FLOW_NEW);
-	return bpf_map_update_elem(&flows, k, &f, BPF_ANY) ? -1 : 0;
+	if (f.state != FLOW_SYN)
+		return insert(&flows, TABLE_FLOWS, k, &f) ? -1 : 0;
+	f.flags |= FLOW_HALF;
+	return insert(&syns, TABLE_SYNS, k, &f) ? -1 : 0;
+}
+
+/* The client has answered the task's SYN: a connection, which a flood of SYNs may not push out. */
+static __noinline int flow_settle(const struct abi_flow_key *k, struct abi_flow *f)
+{
+	struct abi_flow settled = *f;
+
+	settled.flags &= ~FLOW_HALF;
+	f->state = FLOW_CLOSED;
+	return insert(&flows, TABLE_FLOWS, k, &settled) ? -1 : 0;
 }
 
 static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p, const struct target *t,
@@ -347,6 +391,8 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 		flow_state(f, p, false);
 		if (f->node != o->node)
 			f->node = o->node;
+		if ((f->flags & FLOW_HALF) && f->state == FLOW_OPEN && flow_settle(&k, f))
+			return drop(DROP_FLOW_FULL);
 	} else if (flow_begin(&k, p, t, o, s ? s->flags : 0)) {
 		return drop(DROP_FLOW_FULL);
 	}
@@ -489,8 +535,13 @@ static __always_inline struct abi_flow *flow_of_answer(const struct packet *p, _
 		.pport = p->dport,
 		.proto = p->proto,
 	};
+	struct abi_flow *f = bpf_map_lookup_elem(&flows, &k);
 
-	return bpf_map_lookup_elem(&flows, &k);
+	/* What answers a SYN. */
+	if (f || p->proto != IPPROTO_TCP || !(p->tcp & (TCP_SYN | TCP_RST)))
+		return f;
+	f = bpf_map_lookup_elem(&syns, &k);
+	return f && f->state == FLOW_SYN ? f : 0;
 }
 
 /* Out to the client from here, or back through the ingress node. */

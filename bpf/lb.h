@@ -64,14 +64,25 @@ static __always_inline bool is_local(const struct abi_addr *node)
 	return node->w[3] == 0;
 }
 
-static __always_inline void remember(const struct abi_choice_key *k, __u32 i)
+/*
+ * begins: by its SYN, which anybody can send for everybody; those fill a table of their own. One that uses the ports of
+ * an earlier flow again takes its place.
+ */
+static __always_inline void remember(const struct abi_choice_key *k, __u32 i, bool begins)
 {
 	struct abi_backend *b = backend_of(i);
+	struct abi_choice *known;
 
-	if (b) {
-		struct abi_choice c = { .backend = i, .uid = b->uid };
-		bpf_map_update_elem(&choices, k, &c, BPF_ANY);
-	}
+	if (!b)
+		return;
+	struct abi_choice c = { .backend = i, .uid = b->uid };
+	known = begins ? bpf_map_lookup_elem(&choices, k) : 0;
+	if (known)
+		*known = c;
+	else if (begins)
+		insert(&syn_choices, TABLE_SYN_CHOICES, k, &c);
+	else
+		insert(&choices, TABLE_CHOICES, k, &c);
 }
 
 static __always_inline struct abi_choice_key choice_key(const struct packet *p)
@@ -85,13 +96,20 @@ static __always_inline struct abi_choice_key choice_key(const struct packet *p)
 	};
 }
 
-/* Whom the flow was given to, while that one takes its packets; 0 = not remembered. */
+/* Whom the flow was given to, while that one takes its packets; 0 = not remembered. p is not its SYN. */
 static __always_inline __u32 recall(const struct abi_choice_key *k)
 {
 	struct abi_choice *c = bpf_map_lookup_elem(&choices, k);
-	struct abi_backend *b = c ? backend_of(c->backend) : 0;
+	struct abi_choice *syn = c || k->proto != IPPROTO_TCP ? 0 : bpf_map_lookup_elem(&syn_choices, k);
+	struct abi_backend *b;
 
-	return c && b && b->uid == c->uid && takes_old(b) ? c->backend : 0;
+	c = c ? c : syn;
+	b = c ? backend_of(c->backend) : 0;
+	if (!b || b->uid != c->uid || !takes_old(b))
+		return 0;
+	if (syn)
+		remember(k, syn->backend, false);
+	return c->backend;
 }
 
 /*
@@ -116,13 +134,13 @@ static __noinline __u32 choose_changing(struct abi_service *s, const struct pack
 	}
 	if (begins || prev == cur || !keeps(backend_of(prev), p->proto)) {
 		if (begins || prev != cur)
-			remember(&k, cur);
+			remember(&k, cur, begins);
 		return cur;
 	}
 	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > UDP_OLD_NS)
 		return cur;
 	if (p->proto == IPPROTO_TCP)
-		remember(&k, prev);
+		remember(&k, prev, false);
 	event(PREVIOUS);
 	return prev;
 }
@@ -148,7 +166,7 @@ static __noinline __u32 affine(struct abi_service *s, __u64 client, __u32 cur)
 	if (!b)
 		return 0;
 	struct abi_affinity v = { .backend = cur, .uid = b->uid, .seen_ns = now };
-	bpf_map_update_elem(&affinity, &k, &v, BPF_ANY);
+	insert(&affinity, TABLE_AFFINITY, &k, &v);
 	return cur;
 }
 
@@ -162,7 +180,7 @@ static __noinline __u32 choose_affine(struct abi_service *s, const struct packet
 		return recall(&k);
 	i = affine(s, p->saddr, cur);
 	if (p->proto == IPPROTO_TCP && (i != cur || s->prev))
-		remember(&k, i);
+		remember(&k, i, true);
 	return i;
 }
 
@@ -216,7 +234,7 @@ static __noinline __u32 pick_other(struct abi_service *s, const struct packet *p
 	if (!b || b->state != BACKEND_SERVING || b->ip.w[3] == ip)
 		return 0;
 	if (!old && p->proto == IPPROTO_TCP)
-		remember(&k, cur);
+		remember(&k, cur, true);
 	return cur;
 }
 

@@ -85,13 +85,16 @@ struct {
 	__type(value, __u32);
 } ranges SEC(".maps");
 LRU_MAP(flows, struct abi_flow_key, struct abi_flow, 65536);
+LRU_MAP(syns, struct abi_flow_key, struct abi_flow, 16384);
 LRU_MAP(vip_flows, struct abi_flow_key, struct abi_flow, 16384);
 LRU_MAP(choices, struct abi_choice_key, struct abi_choice, 65536);
+LRU_MAP(syn_choices, struct abi_choice_key, struct abi_choice, 16384);
 LRU_MAP(fragments, struct abi_fragment_key, struct abi_fragment, 65536);
 LRU_MAP(affinity, struct abi_affinity_key, struct abi_affinity, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);
 PERCPU_COUNTERS(events, __u64, EVENT_MAX);
+PERCPU_COUNTERS(inserted, __u64, TABLE_MAX);
 PERCPU_COUNTERS(seeing, struct abi_seen, 1);
 HASH_MAP(watched, struct abi_watch_key, struct abi_watch, 4096);
 struct {
@@ -126,6 +129,16 @@ static __always_inline void count(void *map, __u32 i)
 
 	if (n)
 		*n += 1;
+}
+
+/* Into a table that forgets: counted when it takes the room of another. */
+static __always_inline long insert(void *map, enum abi_table table, const void *key, const void *value)
+{
+	if (bpf_map_update_elem(map, key, value, BPF_NOEXIST) == 0) {
+		count(&inserted, table);
+		return 0;
+	}
+	return bpf_map_update_elem(map, key, value, BPF_ANY);
 }
 
 /* Element i of a map of segments. */

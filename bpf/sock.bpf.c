@@ -59,7 +59,7 @@ static __always_inline void remember_reverse(struct bpf_sock_addr *ctx, enum abi
 	struct abi_sock_key k = key_of(ctx, kind, &b->ip, port);
 	struct abi_sock v = { .addr = *vip, .backend = i, .uid = b->uid };
 
-	bpf_map_update_elem(&socks, &k, &v, BPF_ANY);
+	insert(&socks, TABLE_SOCKS, &k, &v);
 }
 
 /* A socket has no source address yet: its namespace says whose it is. */
@@ -132,7 +132,7 @@ static __noinline int to_backend(struct bpf_sock_addr *ctx, struct abi_addr *a, 
 	if (!connect) {
 		struct abi_sock_key k = key_of(ctx, SOCK_FORWARD, &dialled, port);
 		struct abi_sock v = { .addr = b->ip, .backend = i, .uid = b->uid };
-		bpf_map_update_elem(&socks, &k, &v, BPF_ANY);
+		insert(&socks, TABLE_SOCKS, &k, &v);
 	}
 	if (connect)
 		remember_reverse(ctx, SOCK_PEER, &dialled, i, b, port);

@@ -405,6 +405,7 @@ static struct dp *dp_new(const struct dp_config *c)
 	d->data_path_addr = xstrdup(c->data_path_addr);
 	d->pin_dir = xasprintf("%s/bpf", c->run_dir);
 	d->vxlan_port = c->vxlan_port ? c->vxlan_port : 4789;
+	d->flows_max = c->flows_max;
 	d->report = c->report;
 	d->arg = c->arg;
 	d->monitor = d->wakefd = d->epfd = d->host_watch.sd = d->journal = -1;

@@ -7,7 +7,11 @@
 static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 {
 	struct ebpf_config ec = {
-		.pin_dir = d->pin_dir, .cgroup = d->cgroup, .self = d->self, .vxlan_ifindex = (unsigned)d->vxlan_ifindex
+		.pin_dir = d->pin_dir,
+		.cgroup = d->cgroup,
+		.self = d->self,
+		.vxlan_ifindex = (unsigned)d->vxlan_ifindex,
+		.flows_max = d->flows_max,
 	};
 	struct steer *old = NULL;
 	int rc = ebpf_open(&ec, &d->ebpf, err);

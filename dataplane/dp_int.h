@@ -101,6 +101,7 @@ struct dp {
 	/* Copies of the configuration. */
 	char *name, *state_dir, *run_dir, *cgroup, *data_path_addr, *pin_dir;
 	uint16_t vxlan_port;
+	uint32_t flows_max;
 	struct ebpf_network local;
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;

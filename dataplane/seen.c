@@ -58,6 +58,7 @@ static const struct sch_field table_fields[] = {
 	SF(1, STR, "Name", name, 0),
 	SF(2, U64, "Used", used, SCH_ALWAYS),
 	SF(3, U64, "Max", max, SCH_ALWAYS),
+	SF(4, U64, "Evicted", evicted, SCH_ALWAYS),
 };
 static SCHEMA(dp_table_stats_schema, dp_table_stats, table_fields);
 #undef T
@@ -259,6 +260,10 @@ static void tables(struct buf *b, const struct dp_stats *s)
 	            "What the table has room for; flow tables forget the oldest.");
 	for (size_t i = 0; i < s->tables.n; i++)
 		prom_u64(b, "mesh_table_max_entries", s->tables.v[i].max, "table", s->tables.v[i].name, NULL);
+	prom_family(b, "mesh_table_evicted_total", "counter",
+	            "Entries forgotten to make room: flow tables too small, or a flood.");
+	for (size_t i = 0; i < s->tables.n; i++)
+		prom_u64(b, "mesh_table_evicted_total", s->tables.v[i].evicted, "table", s->tables.v[i].name, NULL);
 }
 
 void dp_stats_prom(const struct dp_stats *s, struct buf *out)

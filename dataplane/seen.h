@@ -50,6 +50,7 @@ struct dp_count {
 struct dp_table_stats {
 	char *name;
 	uint64_t used, max;
+	uint64_t evicted; /* forgotten to make room, of tables that do that */
 };
 struct dp_stats {
 	int64_t time;     /* ns since 1970 */

@@ -23,6 +23,7 @@ static const char usage[] =
 	"      --hostname NAME        this node's name in the cluster (default: the machine's)\n"
 	"      --advertise-addr ADDR  address other nodes reach this one at (default: found from the default route)\n"
 	"      --data-plane DRIVER    auto, ebpf or nft (default auto)\n"
+	"      --flows N              connections a node remembers, in each of its tables (default 65536)\n"
 	"      --runtime PROGRAM      OCI runtime (default crun)\n"
 	"      --name NAME            mark in names of cgroups and devices (default mesh)\n"
 	"      --log-level LEVEL      debug, info, warn or error (default info)\n"
@@ -58,6 +59,21 @@ static const char *default_socket(const char *run)
 	return path;
 }
 
+/* Below, an LRU's lists of each CPU would be most of it; above, it takes gigabytes. */
+#define FLOWS_MIN 1024u
+#define FLOWS_MAX 16777216u
+
+static int parse_flows(const char *text, uint32_t *out)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n < FLOWS_MIN || n > FLOWS_MAX)
+		return MESH_E_INVALID;
+	*out = (uint32_t)n;
+	return 0;
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err)
 {
 	static char hostname[HOST_NAME_MAX + 1];
@@ -68,6 +84,7 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		OPT_HOSTNAME,
 		OPT_ADVERTISE,
 		OPT_DP,
+		OPT_FLOWS,
 		OPT_RUNTIME,
 		OPT_NAME,
 		OPT_LEVEL,
@@ -81,6 +98,7 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		{ "hostname", required_argument, NULL, OPT_HOSTNAME },
 		{ "advertise-addr", required_argument, NULL, OPT_ADVERTISE },
 		{ "data-plane", required_argument, NULL, OPT_DP },
+		{ "flows", required_argument, NULL, OPT_FLOWS },
 		{ "runtime", required_argument, NULL, OPT_RUNTIME },
 		{ "name", required_argument, NULL, OPT_NAME },
 		{ "log-level", required_argument, NULL, OPT_LEVEL },
@@ -116,6 +134,11 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 			break;
 		case OPT_DP:
 			o->data_plane = optarg;
+			break;
+		case OPT_FLOWS:
+			if (parse_flows(optarg, &o->flows))
+				return mesh_fail(err, MESH_E_USAGE, "--flows '%s': must be %u to %u", optarg, FLOWS_MIN,
+				                 FLOWS_MAX);
 			break;
 		case OPT_RUNTIME:
 			o->runtime = optarg;

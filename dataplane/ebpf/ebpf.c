@@ -384,7 +384,8 @@ static int endpoint_write(struct ebpf *e, const struct abi_endpoint_key *k, stru
 		return rc;
 	/* The programs raise this one flag, of tasks of this node; it must survive our write. */
 	ep->flags = known ? known->flags : 0;
-	if (known && !ep->node.w[3] && memcmp(known, ep, sizeof(*ep)) != 0 && !bpf_map_lookup_elem(e->endpoints.fd, k, &now))
+	if (known && !ep->node.w[3] && memcmp(known, ep, sizeof(*ep)) != 0 &&
+	    !bpf_map_lookup_elem(e->endpoints.fd, k, &now))
 		ep->flags = now.flags;
 	return table_set(&e->endpoints, k, ep, pass, "endpoints", err);
 }

@@ -90,9 +90,11 @@ struct ebpf {
 	struct VEC(struct attachment) attached;
 
 	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets, ranges;
-	struct map networks; /* decimal vni -> struct ebpf_network */
-	int flows_fd, vip_flows_fd, choices_fd, socks_fd, drops_fd, events_fd;
+	struct map networks;     /* decimal vni -> struct ebpf_network */
+	int table_fd[TABLE_MAX]; /* those that forget */
+	int drops_fd, events_fd, inserted_fd;
 	uint32_t flows_max;
+	int resized[TABLE_MAX]; /* while loading: the table as it was in another size, or -1 */
 
 	/* shared memory with the kernel */
 	struct abi_runtime *runtime;
@@ -229,7 +231,15 @@ void lb_ranges_fini(struct ebpf *e, struct service *s);
 uint32_t mapped_prefix(const struct dp_ip *ip, unsigned prefix);
 struct abi_addr addr_masked(const struct abi_addr *a, uint32_t prefix);
 
-/* stats.c: a backend slot gets a new owner. */
+/* forget.c: the tables that forget. */
+/* An earlier run's table of another size makes room at path, to be copied from once the new one is there. */
+int forget_resize(struct ebpf *e, const char *name, const char *path, uint32_t max) MESH_MUST_CHECK;
+void forget_copy_resized(struct ebpf *e);
+void forget_stats(struct ebpf *e, struct dp_stats *out);
+
+/* stats.c: the sum over all CPUs. */
+uint64_t stats_counter(int fd, uint32_t i);
+/* A backend slot gets a new owner. */
 void stats_clear(struct ebpf *e, uint32_t backend);
 
 /* watch.c */

@@ -75,8 +75,10 @@ static int pin_maps(struct ebpf *e, struct bpf_object *o)
 		int rc = 0;
 		if (bpf_map__is_internal(m) || bpf_map__type(m) == BPF_MAP_TYPE_PROG_ARRAY)
 			continue;
-		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH)
+		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH && strncmp(bpf_map__name(m), "syn", 3) != 0)
 			rc = bpf_map__set_max_entries(m, e->flows_max);
+		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH && !rc)
+			rc = forget_resize(e, bpf_map__name(m), path, bpf_map__max_entries(m));
 		rc = rc ? rc : bpf_map__set_pin_path(m, path);
 		if (rc)
 			return rc;
@@ -212,12 +214,25 @@ static int open_segments(struct ebpf *e)
 	return 0;
 }
 
+/* Not every program knows every table. */
+static int map_fd(const struct ebpf *e, const char *name)
+{
+	const struct bpf_object *all[] = { e->task->obj, e->sock->obj, e->uplink->obj };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int fd = bpf_object__find_map_fd_by_name(all[i], name);
+		if (fd >= 0)
+			return fd;
+	}
+	return -1;
+}
+
 static int open_maps(struct ebpf *e)
 {
-	e->flows_fd = bpf_map__fd(e->task->maps.flows);
-	e->vip_flows_fd = bpf_map__fd(e->task->maps.vip_flows);
-	e->choices_fd = bpf_map__fd(e->task->maps.choices);
-	e->socks_fd = bpf_map__fd(e->task->maps.socks);
+#define X(id, map, key, value) e->table_fd[TABLE_##id] = map_fd(e, #map);
+	ABI_TABLES(X)
+#undef X
+	e->inserted_fd = bpf_map__fd(e->task->maps.inserted);
 	e->drops_fd = bpf_map__fd(e->task->maps.drops);
 	e->events_fd = bpf_map__fd(e->task->maps.events);
 	e->runtime = map_memory(e->task->maps.runtime, NULL);
@@ -241,6 +256,8 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 
 	libbpf_set_print(on_libbpf_print);
 	last_warning[0] = '\0';
+	for (size_t i = 0; i < TABLE_MAX; i++)
+		e->resized[i] = -1;
 	if ((mkdir(c->pin_dir, 0700) && errno != EEXIST) || (mkdir(e->map_dir, 0700) && errno != EEXIST) ||
 	    (mkdir(e->link_dir, 0700) && errno != EEXIST))
 		return mesh_fail(err, -errno, "bpf pin directory '%s'", c->pin_dir);
@@ -250,6 +267,7 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	rc = open_maps(e);
 	if (rc)
 		return mesh_fail(err, rc, "opening the BPF maps");
+	forget_copy_resized(e);
 	PROG_FD(e, PROG_UPLINK, uplink, from_uplink);
 	PROG_FD(e, PROG_LO, lo, from_lo);
 	PROG_FD(e, PROG_VXLAN, vxlan, from_vxlan);
@@ -268,6 +286,9 @@ void ebpf_unload(struct ebpf *e)
 		unmap_memory(e->task->maps.runtime, e->runtime);
 		unmap_memory(e->task->maps.services, e->services);
 	}
+	for (size_t i = 0; i < TABLE_MAX; i++)
+		if (e->resized[i] > 0)
+			close(e->resized[i]);
 	segments_fini(&e->backends);
 	segments_fini(&e->stats);
 	segments_fini(&e->slots);

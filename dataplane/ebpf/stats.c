@@ -9,10 +9,6 @@
 
 #include "dataplane/ebpf/internal.h"
 
-#define BATCH 512
-/* A handshake that did not finish in this time never will. */
-#define SYN_IDLE_NS (60ULL * 1000000000)
-
 static const char *const drop_ids[] = {
 #define X(name, id, text) id,
 	ABI_DROPS(X)
@@ -35,97 +31,9 @@ static const char *const event_texts[] = {
 };
 _Static_assert(sizeof(struct abi_stats) == sizeof(struct dp_counters), "every counter has its place");
 
-/* ---- flows ---- */
-
-typedef void (*flow_fn)(void *arg, const struct abi_flow_key *k, const struct abi_flow *f);
-
-static int flow_each(int fd, flow_fn fn, void *arg)
-{
-	CLEAN_FREE struct abi_flow_key *keys = xcalloc(BATCH, sizeof(*keys));
-	CLEAN_FREE struct abi_flow *values = xcalloc(BATCH, sizeof(*values));
-	uint32_t next = 0, batch = BATCH, n;
-	bool first = true;
-	int rc;
-
-	for (;;) {
-		uint32_t cursor = next;
-		n = batch;
-		rc = bpf_map_lookup_batch(fd, first ? NULL : &cursor, &next, keys, values, &n, NULL);
-		if (rc && errno == ENOSPC) {
-			/* One bucket holds more than the batch. */
-			batch *= 4;
-			keys = xrealloc(keys, batch * sizeof(*keys));
-			values = xrealloc(values, batch * sizeof(*values));
-			continue;
-		}
-		if (rc && errno != ENOENT)
-			return -errno;
-		for (uint32_t i = 0; i < n; i++)
-			fn(arg, &keys[i], &values[i]);
-		if (rc)
-			return 0;
-		first = false;
-	}
-}
-
-struct flow_count {
-	__be32 task;
-	uint64_t now_ns;
-	size_t n;
-};
-
-static void on_count(void *arg, const struct abi_flow_key *k, const struct abi_flow *f)
-{
-	struct flow_count *c = arg;
-	uint64_t idle = c->now_ns > f->seen_ns ? c->now_ns - f->seen_ns : 0;
-
-	if (k->task != c->task || k->proto != IPPROTO_TCP || f->state == FLOW_CLOSED)
-		return;
-	if (f->state == FLOW_SYN && idle > SYN_IDLE_NS)
-		return;
-	c->n++;
-}
-
-int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out)
-{
-	struct flow_count c = { .task = ebpf_addr(task).w[3] };
-	struct timespec t;
-	int rc;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	c.now_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-	rc = flow_each(e->flows_fd, on_count, &c);
-	*out = c.n;
-	return rc;
-}
-
-struct flow_purge {
-	__be32 task;
-	int fd;
-};
-
-static void on_purge(void *arg, const struct abi_flow_key *k, const struct abi_flow *f)
-{
-	struct flow_purge *p = arg;
-
-	(void)f;
-	if (k->task == p->task)
-		(void)bpf_map_delete_elem(p->fd, k);
-}
-
-void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task)
-{
-	struct flow_purge p = { .task = ebpf_addr(task).w[3], .fd = e->flows_fd };
-
-	/* A table that cannot be read ages out by itself. */
-	(void)flow_each(p.fd, on_purge, &p);
-	p.fd = e->vip_flows_fd;
-	(void)flow_each(p.fd, on_purge, &p);
-}
-
 /* ---- counters ---- */
 
-static uint64_t counter(int fd, uint32_t i)
+uint64_t stats_counter(int fd, uint32_t i)
 {
 	int cpus = libbpf_num_possible_cpus();
 	CLEAN_FREE uint64_t *v = xcalloc((size_t)(cpus > 0 ? cpus : 1), sizeof(*v));
@@ -198,39 +106,15 @@ bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, u
 		return false;
 	*id = drop_ids[i];
 	*text = drop_texts[i];
-	*packets = counter(e->drops_fd, i);
+	*packets = stats_counter(e->drops_fd, i);
 	return true;
-}
-
-/* Entries of a table that only the programs write. */
-static uint64_t map_count(int fd, size_t key_size, size_t value_size)
-{
-	CLEAN_FREE char *keys = xcalloc(BATCH, key_size);
-	CLEAN_FREE char *values = xcalloc(BATCH, value_size);
-	uint32_t next = 0, batch = BATCH;
-	uint64_t all = 0;
-
-	for (bool first = true;; first = false) {
-		uint32_t cursor = next, n = batch;
-		int rc = bpf_map_lookup_batch(fd, first ? NULL : &cursor, &next, keys, values, &n, NULL);
-		if (rc && errno == ENOSPC) {
-			/* One bucket holds more than the batch. */
-			batch *= 4;
-			keys = xrealloc(keys, batch * key_size);
-			values = xrealloc(values, batch * value_size);
-			continue;
-		}
-		all += rc && errno != ENOENT ? 0 : n;
-		if (rc)
-			return all;
-	}
 }
 
 static void add_table(struct dp_stats *out, const char *name, uint64_t used, uint64_t max)
 {
 	struct dp_table_stats *t = LIST_ADD(&out->tables);
 
-	*t = (struct dp_table_stats){ xstrdup(name), used, max };
+	*t = (struct dp_table_stats){ .name = xstrdup(name), .used = used, .max = max };
 }
 
 static void add_count(void *list, const char *id, const char *text, uint64_t n)
@@ -238,14 +122,6 @@ static void add_count(void *list, const char *id, const char *text, uint64_t n)
 	struct dp_count *c = sch_list_add(list, sizeof(*c));
 
 	*c = (struct dp_count){ xstrdup(id), xstrdup(text), n };
-}
-
-static uint64_t map_max(int fd)
-{
-	struct bpf_map_info info = {};
-	uint32_t len = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(fd, &info, &len) ? 0 : info.max_entries;
 }
 
 /* Element 0 of each is unused. */
@@ -272,25 +148,13 @@ void ebpf_stats(struct ebpf *e, struct dp_stats *out)
 		     { "vips", &e->vips },
 		     { "ports", &e->ports },
 		     { "nodes", &e->nodes } };
-	const struct {
-		const char *name;
-		int fd;
-		size_t key, value;
-	} theirs[] = {
-		{ "flows", e->flows_fd, sizeof(struct abi_flow_key), sizeof(struct abi_flow) },
-		{ "vip_flows", e->vip_flows_fd, sizeof(struct abi_flow_key), sizeof(struct abi_flow) },
-		{ "choices", e->choices_fd, sizeof(struct abi_choice_key), sizeof(struct abi_choice) },
-		{ "socks", e->socks_fd, sizeof(struct abi_sock_key), sizeof(struct abi_sock) },
-	};
 
 	for (uint32_t i = 0; i < DROP_MAX; i++)
-		add_count(&out->drops, drop_ids[i], drop_texts[i], counter(e->drops_fd, i));
+		add_count(&out->drops, drop_ids[i], drop_texts[i], stats_counter(e->drops_fd, i));
 	for (uint32_t i = 0; i < EVENT_MAX; i++)
-		add_count(&out->events, event_ids[i], event_texts[i], counter(e->events_fd, i));
+		add_count(&out->events, event_ids[i], event_texts[i], stats_counter(e->events_fd, i));
 	add_backends_used(e, out);
 	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
 		add_table(out, ours[i].name, ours[i].t->entries.count, ours[i].t->max);
-	for (size_t i = 0; i < ARRAY_SIZE(theirs); i++)
-		add_table(out, theirs[i].name, map_count(theirs[i].fd, theirs[i].key, theirs[i].value),
-		          map_max(theirs[i].fd));
+	forget_stats(e, out);
 }

@@ -302,7 +302,8 @@ static void every_phase_finds_who_knows(void **state)
 /* Killed between the change-over and the last copy: the next start brings the rest. */
 static void a_hand_over_cut_short_is_finished(void **state)
 {
-	static const struct row begin[] = { { "begins", PROG_UPLINK, UP0, CLIENT_SYN(8081), TC_ACT_REDIRECT } };
+	static const struct row begin[] = { { "begins", PROG_UPLINK, UP0, CLIENT_SYN(8081), TC_ACT_REDIRECT },
+		                            { "is open", PROG_UPLINK, UP0, CLIENT_ACK(8081), TC_ACT_REDIRECT } };
 	static const struct row goes_on = { "goes on", PROG_TASK, H1, TASK_ANSWER, TC_ACT_REDIRECT, .out = AT_CLIENT };
 	char own[128], other[128], pin[128], name[32];
 	struct dp_ip t1 = ip_of("10.0.0.11");

@@ -2,6 +2,7 @@
 /* The tc programs under BPF_PROG_TEST_RUN. The tables are in programs/, by concept; here is what spans them. */
 #include "tests/bpf/programs/changes.h"
 #include "tests/bpf/programs/edges.h"
+#include "tests/bpf/programs/flood.h"
 #include "tests/bpf/programs/fragments.h"
 #include "tests/bpf/programs/ingress.h"
 #include "tests/bpf/programs/many.h"
@@ -62,29 +63,18 @@ static void metrics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(uplink),
-		cmocka_unit_test(answers),
-		cmocka_unit_test(loopback),
-		cmocka_unit_test(tunnel),
-		cmocka_unit_test(task),
-		cmocka_unit_test(arp),
-		cmocka_unit_test(edges),
-		cmocka_unit_test(no_client_port_is_free),
-		cmocka_unit_test(icmp_errors),
-		cmocka_unit_test(broken),
-		cmocka_unit_test(drain),
-		cmocka_unit_test(flow_count_follows_tcp),
-		cmocka_unit_test(cut_short),
-		cmocka_unit_test(metrics),
-		cmocka_unit_test(nothing_leaks),
-		cmocka_unit_test(flows_keep_their_task),
-		cmocka_unit_test(many_services),
-		cmocka_unit_test(address_ranges),
-		cmocka_unit_test(fragments),
-		cmocka_unit_test(too_big),
-		cmocka_unit_test(affinity),
-		cmocka_unit_test(restart_sweeps),
-		cmocka_unit_test(every_drop_reason_was_hit),
+		cmocka_unit_test(uplink),         cmocka_unit_test(answers),
+		cmocka_unit_test(loopback),       cmocka_unit_test(tunnel),
+		cmocka_unit_test(task),           cmocka_unit_test(arp),
+		cmocka_unit_test(edges),          cmocka_unit_test(no_client_port_is_free),
+		cmocka_unit_test(icmp_errors),    cmocka_unit_test(broken),
+		cmocka_unit_test(drain),          cmocka_unit_test(flow_count_follows_tcp),
+		cmocka_unit_test(cut_short),      cmocka_unit_test(metrics),
+		cmocka_unit_test(nothing_leaks),  cmocka_unit_test(flows_keep_their_task),
+		cmocka_unit_test(many_services),  cmocka_unit_test(syn_flood),
+		cmocka_unit_test(address_ranges), cmocka_unit_test(fragments),
+		cmocka_unit_test(too_big),        cmocka_unit_test(affinity),
+		cmocka_unit_test(restart_sweeps), cmocka_unit_test(every_drop_reason_was_hit),
 	};
 
 	if (geteuid() != 0) {

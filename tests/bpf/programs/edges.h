@@ -113,7 +113,7 @@ static void take_ports(const char *client, const char *peer, const char *dst, ui
 		struct abi_flow f = { .dst = 1, .client = 2, .state = FLOW_OPEN };
 		inet_pton(AF_INET, "10.0.0.11", &k.task);
 		inet_pton(AF_INET, peer, &k.peer);
-		assert_int_equal(bpf_map_update_elem(e->flows_fd, &k, &f, BPF_ANY), 0);
+		assert_int_equal(bpf_map_update_elem(e->table_fd[TABLE_FLOWS], &k, &f, BPF_ANY), 0);
 	}
 }
 
