@@ -49,7 +49,8 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(NAT, "nat", "rewriting the packet failed")                                                                   \
 	X(TUNNEL, "tunnel", "no tunnel key")                                                                           \
 	X(ICMP, "icmp", "ICMP error about a flow its task does not have")                                              \
-	X(SOURCE, "source", "a published port that this client's address may not dial")
+	X(SOURCE, "source", "a published port that this client's address may not dial")                                \
+	X(TUNNEL_PORT, "tunnel_port", "a task sent to the port of the tunnels, outside")
 
 enum abi_drop {
 #define X(name, id, text) DROP_##name,
@@ -87,11 +88,13 @@ struct abi_config {
 	struct abi_addr self; /* this node's underlay address */
 	__u32 vxlan_ifindex;
 	__u32 lo_ifindex;
-	__u32 zero_csum;   /* outer UDP checksum left zero */
-	__u32 test_tunnel; /* tests only: tunnel key from skb->mark (VNI) and skb->priority (IPv4, host order) */
-	__u32 handover;    /* these are the programs that stand between two layouts, see bpf/handover.h */
+	__u32 zero_csum;    /* outer UDP checksum left zero */
+	__u32 test_tunnel;  /* tests only: tunnel key from skb->mark (VNI) and skb->priority (IPv4, host order) */
+	__u32 handover;     /* these are the programs that stand between two layouts, see bpf/handover.h */
+	__be16 tunnel_port; /* UDP; a task must not send there: as a packet of its node's it would be believed */
+	__u16 pad;
 };
-_Static_assert(sizeof(struct abi_config) == 36, "config");
+_Static_assert(sizeof(struct abi_config) == 40, "config");
 
 /* Tables that forget the least recently used when they are full: per-CPU counter map "inserted", in this order. */
 #define ABI_TABLES(X)                                                                                                  \

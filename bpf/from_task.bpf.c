@@ -250,6 +250,8 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 		return drop(DROP_SPOOF);
 	if (bpf_map_lookup_elem(&subnets, &net))
 		return drop(DROP_ISOLATED);
+	if (p->proto == IPPROTO_UDP && !p->fragment && config.tunnel_port && p->dport == config.tunnel_port)
+		return drop(DROP_TUNNEL_PORT);
 	if (has_ports(p) && !p->fragment && is_host_addr(p->daddr)) {
 		port = port_of(p->proto, p->dport);
 		if (port && !(port->flags & PORT_CLOSED_HERE))

@@ -49,6 +49,7 @@
 	X(TASK, NOT_LOCAL)                                                                                             \
 	X(TASK, NO_IFACE)                                                                                              \
 	X(TASK, FLOW_FULL)                                                                                             \
+	X(TASK, TUNNEL_PORT)                                                                                           \
 	X(TASK, NO_ROUTE)                                                                                              \
 	X(TASK, SOURCE)
 

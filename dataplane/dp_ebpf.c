@@ -12,6 +12,7 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 		.self = d->self,
 		.vxlan_ifindex = (unsigned)d->vxlan_ifindex,
 		.flows_max = d->flows_max,
+		.tunnel_port = d->vxlan_port,
 	};
 	struct steer *old = NULL;
 	int rc = ebpf_open(&ec, &d->ebpf, err);

@@ -29,6 +29,7 @@ struct ebpf_config {
 	const char *cgroup;     /* cgroup v2 directory of all our tasks; NULL: no socket hooks */
 	struct dp_ip self;      /* this node's underlay address */
 	unsigned vxlan_ifindex; /* the collect-metadata device */
+	uint16_t tunnel_port;   /* UDP, host order; 0: tasks may send to any */
 	uint32_t flows_max;     /* entries of the flow tables, 0 = 65536 */
 	bool udp_csum;          /* checksums in the outer UDP header (default: zero, as VXLAN over IPv4 has it) */
 	bool no_tcx;            /* use clsact even where the kernel has tcx */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Loading: five objects that share their maps through the pin directory. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -106,6 +107,7 @@ static struct abi_config abi_config_of(const struct ebpf_config *c, bool handove
 		.lo_ifindex = if_nametoindex("lo"),
 		.zero_csum = !c->udp_csum,
 		.test_tunnel = c->test_tunnel,
+		.tunnel_port = htons(c->tunnel_port),
 		.handover = handover,
 	};
 }

@@ -556,6 +556,8 @@ static const char base[] =
 	" ct state established,related return\n"
 	" iifname . ip saddr != @ifaddrs counter drop\n"
 	" ip daddr 127.0.0.0/8 counter drop\n"
+	/* As packets of this node's other nodes would believe them. */
+	" ip daddr != @overlay udp dport @P counter drop\n"
 	" ip daddr @overlay ip saddr . ip daddr != @samenet counter drop\n"
 	"}\n"
 	"chain choose {\n"

@@ -30,7 +30,12 @@ def ask(s):
 first = [ask(s) for s in socks]
 print("up", len(set(first)), flush=True)
 for line in sys.stdin:
-    assert [ask(s) for s in socks] == first
+    for s, host in zip(socks, first):
+        try:
+            now = ask(s)
+            assert now == host, (now, host)
+        except (OSError, AssertionError) as e:
+            print("lost", s.getsockname(), host, type(e), e, flush=True)
     print("kept", flush=True)
 """
 
@@ -177,6 +182,7 @@ def test_split(lab):
         opened.stdin.write("\n")
         opened.stdin.flush()
         assert opened.stdout.readline() == "kept\n"
+
     split(lab, "web=0", "canary=100")
     wait_for(lambda: set(ask(lab, url, 20)) == containers(canary), 10, "everything to go to the canary")
     assert set(ask(lab, url, 60)) == containers(canary) and set(inside(30)) == containers(canary)
@@ -358,3 +364,72 @@ def test_mtu_follows_the_underlay(lab):
     finally:
         underlay(1500)
     wait_for(lambda: mtu() == "1450", 10, "the task's interface to grow again")
+
+
+# ---- who tries to cross ----
+
+CROSS = """
+import socket, struct, sys
+how, me, mac, gwmac, dst, node, vni, inner_src, inner_dst = sys.argv[1:10]
+b = lambda m: bytes(int(x, 16) for x in m.split(":"))
+def ip(src, dst, proto, body):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 7, 0, 64, proto, 0, socket.inet_aton(src), socket.inet_aton(dst))
+    s = sum(struct.unpack("!10H", head)); s = (s >> 16) + (s & 0xffff); s += s >> 16
+    return head[:10] + struct.pack("!H", ~s & 0xffff) + head[12:] + body
+udp = lambda sport, dport, data: struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
+mac_of = lambda a: b"\\x02\\x42" + socket.inet_aton(a)
+inner = mac_of(inner_dst) + mac_of(inner_src) + b"\\x08\\0" + ip(inner_src, inner_dst, 17, udp(5, 7777, b"crossed"))
+vxlan = struct.pack("!II", 1 << 27, int(vni) << 8) + inner
+if how == "stranger":
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(vxlan, (node, 4789))
+    sys.exit()
+src, smac, data = me, mac, ip(me, dst, 17, udp(5, 7777, b"crossed"))
+if how == "address":
+    data = ip(inner_src, dst, 17, udp(5, 7777, b"crossed"))
+elif how == "mac":
+    smac = "02:42:01:02:03:04"
+elif how == "vni":
+    data = ip(me, node, 17, udp(5, 4789, vxlan))
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+s.send(b(gwmac) + b(smac) + b"\\x08\\0" + data)
+"""
+HEAR = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 7777)); s.settimeout(60); print("up", flush=True)
+while True:
+    print("heard", s.recvfrom(2000), flush=True)
+"""
+
+
+def test_nobody_crosses(lab):
+    """Whatever a task or a stranger makes up ends in a drop of its own reason, and the others hear nothing."""
+    overlay(lab, "n-a")
+    overlay(lab, "n-b")
+    sleeper = lambda name, net, k: lab.create("--name", name, "--network", net, *on_node(k), "--stop-signal", "SIGKILL", IMAGE, "sleep", "1000")[0]
+    me, friend, victim = sleeper("me", "n-a", 1), sleeper("friend", "n-a", 2), sleeper("victim", "n-b", 2)
+    neighbour = sleeper("neighbour", "n-b", 1)
+    addr = lambda t: t["NetworksAttachments"][0]["Addresses"][0].split("/")[0]
+    mac = lambda a: "02:42:" + ":".join(f"{int(x):02x}" for x in a.split("."))
+    vni = lab.get(1, "/networks/n-b")["Options"]["com.docker.network.driver.overlay.vxlanid_list"]
+    gateway = lab.exec(me, "ip", "route").stdout.split("via ")[1].split()[0]
+    hearing = []
+    for t in (friend, victim):
+        p = lab.spawn(None, "nsenter", "-t", str(t["Status"]["ContainerStatus"]["PID"]), "-n", sys.executable, "-c", HEAR, stdout=-1)
+        assert p.stdout.readline() == "up\n"
+        hearing.append(p)
+    send = lambda run, how, dst: run(sys.executable, "-c", CROSS, how, addr(me), mac(addr(me)), mac(gateway), dst, lab.addr(2), vni, addr(neighbour),
+                                     addr(victim))
+    inside = lambda *a: lab.inside(me, *a)
+    for how, dst, k, reason in (("address", addr(friend), 1, "spoof"), ("mac", addr(friend), 1, "spoof"), ("network", addr(victim), 1, "isolated"),
+                                ("vni", addr(friend), 1, "tunnel_port")):
+        before = drops(lab, k, reason)
+        send(inside, how, dst)
+        wait_for(lambda: drops(lab, k, reason) > before, 5, f"{how} to be dropped as {reason}")
+    before = drops(lab, 2, "unknown_node")
+    send(lab.client, "stranger", "0.0.0.0")
+    wait_for(lambda: drops(lab, 2, "unknown_node") > before, 5, "a stranger's tunnel to be dropped")
+    send(inside, "honest", addr(friend))
+    assert "crossed" in hearing[0].stdout.readline()
+    for p in hearing:
+        p.kill()
+    assert [p.stdout.read() for p in hearing] == ["", ""]

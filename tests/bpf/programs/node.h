@@ -227,7 +227,7 @@ static void make_devices(void)
 static void open_node(const char *pin)
 {
 	struct ebpf_config c = {
-		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .test_tunnel = true
+		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .tunnel_port = 4789, .test_tunnel = true
 	};
 
 	OK(ebpf_open(&c, &e, &err));
