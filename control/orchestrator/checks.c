@@ -33,6 +33,10 @@ static int check_own_ports(const struct md_endpoint_spec *e, struct mesh_err *er
 		if (!p->target || p->target > 65535 || p->published > 65535)
 			return mesh_fail(err, MESH_E_INVALID, "EndpointSpec: invalid port %u:%u", p->published,
 			                 p->target);
+		if (proto(p) == MD_PROTO_SCTP)
+			return mesh_fail(err, MESH_E_INVALID,
+			                 "EndpointSpec: port %u:%u/sctp: only TCP and UDP ports can be published",
+			                 p->published, p->target);
 		if (!host_mode(p) && e->mode == MD_ENDPOINT_DNSRR)
 			return mesh_fail(
 				err, MESH_E_INVALID,

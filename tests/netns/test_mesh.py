@@ -433,3 +433,80 @@ def test_nobody_crosses(lab):
     for p in hearing:
         p.kill()
     assert [p.stdout.read() for p in hearing] == ["", ""]
+
+
+# ---- ports ----
+
+MANY = """
+import socket, sys
+host, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for port in range(first, last + 1):
+    with socket.create_connection((host, port), 5) as s:
+        s.settimeout(5)
+        s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+        assert s.recv(4096).startswith(b"HTTP/1.1 200"), port
+print("all")
+"""
+
+
+LISTEN = """
+import select, socket
+poll, socks = select.poll(), {}
+for kind, ports in ((socket.SOCK_STREAM, range(8000, 8011)), (socket.SOCK_DGRAM, range(8100, 8105))):
+    for port in ports:
+        s = socket.socket(socket.AF_INET, kind); s.bind(("0.0.0.0", port))
+        if kind == socket.SOCK_STREAM:
+            s.listen()
+        socks[s.fileno()] = (s, kind, port); poll.register(s, select.POLLIN)
+while True:
+    for fd, _ in poll.poll():
+        s, kind, port = socks[fd]
+        if kind == socket.SOCK_STREAM:
+            c, _ = s.accept(); c.sendall(b"%d" % port); c.close()
+        else:
+            s.sendto(b"%d" % port, s.recvfrom(2000)[1])
+"""
+ASK_PORTS = """
+import socket, sys
+for port in range(8000, 8011):
+    with socket.create_connection((sys.argv[1], port), 5) as s:
+        assert s.recv(100) == b"%d" % port, port
+for port in range(8100, 8105):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3); s.sendto(b"x", (sys.argv[1], port))
+    assert s.recv(100) == b"%d" % port, port
+print("all")
+"""
+
+
+def test_port_ranges(lab, cli):
+    """Ranges, several and of both protocols, each port to its own; lengths that differ are refused."""
+    lab.create("--name", "web", "-p", "8000-8010:8000-8010", "-p", "8100-8104:8100-8104/udp", *on_node(2), *with_python()[:-2], sys.executable,
+               "-c", LISTEN, cli=lambda *a: cli(lab, *a))
+    ports = lab.get(1, "/services/web")["Endpoint"]["Ports"]
+    assert {(p["PublishedPort"], p["TargetPort"], p["Protocol"]) for p in ports} == {(p, p, "tcp") for p in range(8000, 8011)} | {
+        (p, p, "udp") for p in range(8100, 8105)}
+    for a in lab.addresses:
+        assert "all" in wait_for(lambda: lab.client(sys.executable, "-c", ASK_PORTS, a, rc=None).stdout, 10, f"all ports of {a}")
+    assert "range" in cli(lab, 1, "service", "create", "-d", "--name", "bad", "-p", "8200-8203:80-81", IMAGE, rc=None).stderr.lower()
+    assert "already in use by service 'web'" in cli(lab, 1, "service", "create", "-d", "--name", "other", "-p", "8005-8020:8005-8020", IMAGE, rc=1).stderr
+
+
+def test_five_hundred_ports(lab):
+    """300 on one service and 200 over four, on every node, and gone again; automatic ones beside them."""
+    lab.create("--name", "big", *[x for p in range(10000, 10300) for x in ("-p", f"{p}:8000")], *on_node(2), IMAGE)
+    for i in range(4):
+        lab.create("--name", f"s{i}", *[x for p in range(11000 + 50 * i, 11050 + 50 * i) for x in ("-p", f"{p}:8000")], *on_node(1 + i % 3), IMAGE)
+    lab.create("--name", "auto", "-p", "8000", "-p", "8000/udp", IMAGE)
+    auto = {p["PublishedPort"] for p in lab.get(1, "/services/auto")["Endpoint"]["Ports"]}
+    assert all(30000 <= p <= 32767 for p in auto)
+    for a in lab.addresses:
+        for first, last in ((10000, 10299), (11000, 11199)):
+            assert "all" in wait_for(lambda: lab.client(sys.executable, "-c", MANY, a, str(first), str(last), rc=None).stdout, 20, f"ports of {a}")
+    lab.meshctl(1, "service", "rm", "big", "s0", "s1", "s2", "s3")
+    for a in lab.addresses:
+        wait_for(lambda: lab.curl(f"http://{a}:10299/", rc=None, m=1).returncode == 7, 20, f"{a} to refuse")
+
+
+def test_sctp_is_refused(lab, cli):
+    p = cli(lab, 1, "service", "create", "-d", "--name", "s", "-p", "9000:9000/sctp", IMAGE, rc=1)
+    assert "sctp" in p.stderr.lower() and "tcp and udp" in p.stderr.lower()
