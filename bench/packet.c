@@ -248,12 +248,15 @@ static void make_node(const char *pin)
 		                 .self = n1,
 		                 .vxlan_ifindex = if_nametoindex("vx"),
 		                 .flows_max = 1024 * K,
+		                 .tunnel_port = 4789,
 		                 .test_tunnel = true };
+
+	struct ebpf_way none = {}, way = { .ifindex = if_nametoindex("up0"), .next_hop = n2, .mtu = 1500 };
 
 	OK(ebpf_open(&c, &e, &err));
 	OK(ebpf_set_host_addr(e, &n1, &err));
-	OK(ebpf_set_node(e, &n1, &err));
-	OK(ebpf_set_node(e, &n2, &err));
+	OK(ebpf_set_node(e, &n1, &none, &err));
+	OK(ebpf_set_node(e, &n2, &way, &err));
 	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);
 	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
 	attach("h0", VNI, "10.0.1.11", 7);

@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 10
+#define ABI_LAYOUT 11
 
 struct abi_addr {
 	__be32 w[4];
@@ -74,7 +74,9 @@ enum abi_drop {
 	X(REFUSED, "refused", "sockets refused because the service has no serving task")                               \
 	X(FRAGMENT, "fragment", "fragments that followed their first part")                                            \
 	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")                                  \
-	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")
+	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")                                   \
+	X(ENCAP, "encap", "packets tunnelled to another node by our own headers")                                      \
+	X(DECAP, "decap", "packets (merged ones once) taken out of their tunnel at the uplink")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,
@@ -124,10 +126,10 @@ struct abi_runtime {
 	__u16 from_any, to_any;
 	__u16 tcp, udp, other;
 	__u16 drops;
-	__u32 phase;       /* of a hand-over; read by its programs only */
-	__u32 tunnel_mtu;  /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
-	__u32 other_ports; /* kernel: a flow got another client port than its own, look for more of them */
-	__u32 pad;
+	__u32 phase;              /* of a hand-over; read by its programs only */
+	__u32 tunnel_mtu;         /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
+	__u32 other_ports;        /* kernel: a flow got another client port than its own, look for more of them */
+	__u32 via_device;         /* nonzero: tunnels through the VXLAN device after all, both ways */
 	__u64 removed[TABLE_MAX]; /* userspace: entries it took out of the tables that forget */
 };
 _Static_assert(sizeof(struct abi_runtime) == 32 + 8 * TABLE_MAX, "runtime");
@@ -245,7 +247,16 @@ struct abi_port {
 };
 _Static_assert(sizeof(struct abi_port) == 28, "port");
 
-/* "host_addrs", "nodes": HASH, address -> u32. "subnets": LPM_TRIE -> vni. */
+/* "nodes": HASH, underlay address -> the way there. */
+struct abi_node {
+	__u32 ifindex; /* 0: through the VXLAN device */
+	__be32 next_hop;
+	__u32 mtu;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct abi_node) == 16, "node");
+
+/* "host_addrs": HASH, address -> u32. "subnets": LPM_TRIE -> vni. */
 struct abi_subnet_key {
 	__u32 prefix; /* of 128 */
 	struct abi_addr net;

@@ -7,11 +7,12 @@
 #define BPF_FRAGMENT_H
 
 #include "bpf/handover.h"
+#include "bpf/tunnel.h"
 
-static __always_inline struct abi_fragment_key fragment_key(struct __sk_buff *skb, const struct packet *p)
+static __always_inline struct abi_fragment_key fragment_key(const struct packet *p)
 {
 	return (struct abi_fragment_key){
-		.saddr = p->saddr, .daddr = p->daddr, .ifindex = skb->ifindex, .id = p->id, .proto = p->proto
+		.saddr = p->saddr, .daddr = p->daddr, .ifindex = p->in, .id = p->id, .proto = p->proto
 	};
 }
 
@@ -22,7 +23,7 @@ static __always_inline struct abi_fragment_key fragment_key(struct __sk_buff *sk
 static __noinline void fragment_note(struct __sk_buff *skb, const struct packet *p, __u32 ifindex, __be32 node,
                                      __u32 vni)
 {
-	struct abi_fragment_key k = fragment_key(skb, p);
+	struct abi_fragment_key k = fragment_key(p);
 	struct ethhdr *eth = data_of(skb);
 	struct iphdr *ip = data_of(skb) + IP_OFF;
 
@@ -45,14 +46,15 @@ static int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr);
  * A later fragment goes where the first went; -1 when that is not known, NOT_KNOWN when the programs of before may know. Called before anything else and not from the
  * main path, whose frame would not fit on the stack beside this one.
  */
-static __noinline int fragment_follow(struct __sk_buff *skb, bool egress)
+static __noinline int fragment_follow(struct __sk_buff *skb, __u32 in, bool egress)
 {
 	struct abi_fragment *f;
 	struct packet p;
 
 	if (parse4(skb, &p))
 		return -1;
-	struct abi_fragment_key k = fragment_key(skb, &p);
+	p.in = in;
+	struct abi_fragment_key k = fragment_key(&p);
 	struct rewrite r = rewrite_of(&p);
 	f = bpf_map_lookup_elem(&fragments, &k);
 	if (!f)

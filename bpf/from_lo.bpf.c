@@ -27,7 +27,7 @@ static __always_inline int from_lo_path(struct __sk_buff *skb)
 
 	see(skb, HOOK_LO);
 	if (special(skb) == SPECIAL_FRAGMENT)
-		rc = fragment_follow(skb, true);
+		rc = fragment_follow(skb, skb->ifindex, true);
 	return see_pass(skb, rc == -1 ? on_packet(skb) : rc);
 }
 

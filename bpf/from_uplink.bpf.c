@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Hook: ingress of the node's own links. Takes in published ports; anything else passes after one lookup. */
-#include "bpf/icmp.h"
+/*
+ * Hook: ingress of the node's own links. Takes in published ports and what other nodes tunnel here; anything else
+ * passes after one lookup.
+ */
+#include "bpf/arrival.h"
 
 static __noinline int on_packet(struct __sk_buff *skb)
 {
@@ -20,15 +23,20 @@ static __noinline int on_packet(struct __sk_buff *skb)
 
 static __always_inline int from_uplink_path(struct __sk_buff *skb)
 {
+	struct arrival a;
 	int rc;
 
+	if (is_tunnelled(skb) && decapsulate(skb, &a)) {
+		see_arrival(skb, a.node, a.vni);
+		return arrived(skb, &a);
+	}
 	see(skb, HOOK_UPLINK);
 	switch (special(skb)) {
 	case SPECIAL_ICMP:
 		rc = icmp_take_in(skb);
 		break;
 	case SPECIAL_FRAGMENT:
-		rc = fragment_follow(skb, false);
+		rc = fragment_follow(skb, skb->ifindex, false);
 		rc = rc == -1 ? TC_ACT_UNSPEC : rc;
 		break;
 	default:

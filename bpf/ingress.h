@@ -12,12 +12,11 @@
 
 #include "bpf/fragment.h"
 #include "bpf/lb.h"
+#include "bpf/tunnel.h"
 
-enum { MAC_MARK = 0x4c, MAC_HOP = 1, MAC_MASQ = 2 };
 #define PORT_PROBES 4
 #define FLOW_REUSE_NS (120ULL * 1000000000)
 
-static const __u8 reply_mac[ETH_ALEN] = { 0x02, 0x50, 0, 0, 0, 1 };
 static const __u8 zero_mac[ETH_ALEN] = {};
 
 /* Where a packet came from, for those who serve it. */

@@ -56,6 +56,7 @@ struct packet {
 	__u8 df;
 	__be16 id;
 	__u32 l4; /* offset from the frame's start */
+	__u32 in; /* the device it came by; the VXLAN device for what came through a tunnel, whoever took that off */
 	__u8 smac[ETH_ALEN], dmac[ETH_ALEN];
 };
 
@@ -170,6 +171,7 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
 	p->sport = p->dport = 0;
 	p->l4 = IP_OFF + ip->ihl * 4;
 	p->id = ip->id;
+	p->in = skb->ifindex;
 	p->df = (ip->frag_off & bpf_htons(0x4000)) != 0;
 	p->first = (ip->frag_off & bpf_htons(0x3fff)) == bpf_htons(0x2000);
 	p->fragment = (ip->frag_off & bpf_htons(0x1fff)) != 0;
@@ -290,27 +292,6 @@ static __always_inline int to_task(struct __sk_buff *skb, __u32 ifindex, const _
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(ifindex, 0);
-}
-
-static __always_inline int to_node(struct __sk_buff *skb, __be32 node, __u32 vni)
-{
-	struct bpf_tunnel_key key = {
-		.tunnel_id = vni,
-		.remote_ipv4 = bpf_ntohl(node),
-		.tunnel_ttl = 64,
-	};
-
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), config.zero_csum ? BPF_F_ZERO_CSUM_TX : 0))
-		return drop(DROP_TUNNEL);
-	see_node(skb, node, vni);
-	return bpf_redirect(config.vxlan_ifindex, 0);
-}
-
-static __always_inline __u32 ingress_vni(void)
-{
-	struct abi_runtime *rt = runtime_of();
-
-	return rt ? rt->ingress_vni : 0;
 }
 
 static __always_inline bool is_host_addr(__be32 a)

@@ -15,6 +15,14 @@
 	X(UPLINK, FLOW_FULL)                                                                                           \
 	X(UPLINK, ICMP)                                                                                                \
 	X(UPLINK, SOURCE)                                                                                              \
+	X(UPLINK, MALFORMED)                                                                                           \
+	X(UPLINK, MULTICAST)                                                                                           \
+	X(UPLINK, UNKNOWN_NODE)                                                                                        \
+	X(UPLINK, UNKNOWN_SRC)                                                                                         \
+	X(UPLINK, UNKNOWN_DST)                                                                                         \
+	X(UPLINK, NO_PORT)                                                                                             \
+	X(UPLINK, NO_ROUTE)                                                                                            \
+	X(UPLINK, FRAGMENT)                                                                                            \
 	X(LO, NO_BACKEND)                                                                                              \
 	X(LO, NOT_LOCAL)                                                                                               \
 	X(LO, FLOW_FULL)                                                                                               \

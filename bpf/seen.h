@@ -145,6 +145,18 @@ SEEN_FN int seen_begin(struct __sk_buff *skb, __u32 hook)
 	return watch(s);
 }
 
+SEEN_FN int seen_arrival(struct __sk_buff *skb, __be32 node, __u32 vni)
+{
+	struct abi_seen *s = seeing_of();
+
+	seen_begin(skb, HOOK_VXLAN);
+	if (s) {
+		s->node = node;
+		s->vni = vni;
+	}
+	return 0;
+}
+
 /* ---- what became of it ---- */
 
 static __always_inline void send_seen(struct abi_seen *s, __u8 verdict)
@@ -207,6 +219,13 @@ static __always_inline void see(struct __sk_buff *skb, enum abi_hook hook)
 {
 	if (is_seen())
 		seen_begin(skb, hook);
+}
+
+/* What another node sent, once its tunnel is off by our own hand. */
+static __always_inline void see_arrival(struct __sk_buff *skb, __be32 node, __u32 vni)
+{
+	if (is_seen())
+		seen_arrival(skb, node, vni);
 }
 
 static __always_inline void see_out(struct __sk_buff *skb, enum abi_verdict verdict, __u32 ifindex)

@@ -228,6 +228,8 @@ static void run_timers(struct dp *d, int64_t now)
 		dp_observe(d);
 	if (now >= d->host_at) {
 		dp_observe_ports(d);
+		if (d->drv->poll)
+			d->drv->poll(d);
 		d->host_at = now + HOST_EVERY_NS;
 	}
 	if (d->retry_at && now >= d->retry_at)

@@ -2,7 +2,18 @@
 /* The ebpf driver behind struct dp_driver. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "dataplane/dp_int.h"
+
+static void say_tunnel(struct dp *d)
+{
+	const char *why = ebpf_device_reason(d->ebpf);
+	size_t n = strlen(d->driver);
+	if (why)
+		snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by the VXLAN device: %s", why);
+	else
+		snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by its own programs");
+}
 
 static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 {
@@ -15,7 +26,9 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 		.tunnel_port = d->vxlan_port,
 	};
 	struct steer *old = NULL;
-	int rc = ebpf_open(&ec, &d->ebpf, err);
+	int rc = ways_open(&d->ways, err);
+	if (!rc)
+		rc = ebpf_open(&ec, &d->ebpf, err);
 	if (!rc)
 		rc = ebpf_attach(d->ebpf, EBPF_VXLAN, (unsigned)d->vxlan_ifindex, err);
 	if (!rc)
@@ -24,16 +37,20 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 	if (!rc && steer_open(d->wire.k, d->name, &old, NULL) == 0)
 		steer_remove(old, d->vxlan_ifindex);
 	steer_close(old);
+	if (!rc)
+		say_tunnel(d);
 	return rc;
 }
 
 static void ebpf_drv_close(struct dp *d)
 {
+	ways_close(d->ways);
 	ebpf_close(d->ebpf);
 }
 
 static void ebpf_drv_destroy(struct dp *d)
 {
+	ways_close(d->ways);
 	ebpf_destroy(d->ebpf);
 }
 
@@ -73,13 +90,42 @@ static void tunnel_mtu(struct dp *d, uint32_t mtu)
 	ebpf_set_tunnel_mtu(d->ebpf, mtu);
 }
 
+static int set_node(struct dp *d, const struct dp_ip *addr, struct mesh_err *err)
+{
+	struct way w = ways_to(d->ways, addr, &d->self);
+	struct ebpf_way way = { .ifindex = (unsigned)w.ifindex, .next_hop = w.next_hop, .mtu = w.mtu };
+	return ebpf_set_node(d->ebpf, addr, &way, err);
+}
+
+static void check_ipsec(struct dp *d)
+{
+	bool ipsec = ways_have_ipsec(d->ways);
+	if (ipsec != d->ipsec)
+		log_info(ipsec ? "IPsec policies found, tunnels go through the VXLAN device and the stack"
+		               : "no IPsec policies any more, tunnels are written by our own programs again");
+	d->ipsec = ipsec;
+	ebpf_via_device(d->ebpf, ipsec);
+}
+
+static void rerouted(struct dp *d)
+{
+	struct mesh_err err = { 0 };
+	check_ipsec(d);
+	MAP_FOREACH(&d->have.items, e) {
+		const struct item *i = e->value;
+		int rc = i->kind == ITEM_NODE ? set_node(d, &i->addr, &err) : 0;
+		if (rc)
+			log_warn("cannot change the way to a node error=%s", mesh_err_text(&err, rc));
+	}
+}
+
 static int set_item(struct dp *d, const struct item *i, struct mesh_err *err)
 {
 	switch (i->kind) {
 	case ITEM_HOST_ADDR:
 		return ebpf_set_host_addr(d->ebpf, &i->addr, err);
 	case ITEM_NODE:
-		return ebpf_set_node(d->ebpf, &i->addr, err);
+		return set_node(d, &i->addr, err);
 	case ITEM_NETWORK:
 		return ebpf_set_network(d->ebpf, &i->network, err);
 	case ITEM_ENDPOINT:
@@ -167,6 +213,8 @@ const struct dp_driver dp_driver_ebpf = {
 	.attach_vxlan = attach_vxlan,
 	.attach_uplink = attach_uplink,
 	.detach_uplink = detach_uplink,
+	.rerouted = rerouted,
+	.poll = check_ipsec,
 	.attach_task = attach_task,
 	.detach_task = detach_task,
 	.tunnel_mtu = tunnel_mtu,

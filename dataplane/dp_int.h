@@ -12,6 +12,7 @@
 #include "dataplane/dns/server.h"
 #include "dataplane/dp.h"
 #include "dataplane/host.h"
+#include "dataplane/netlink/way.h"
 #include "dataplane/nft/steer.h"
 #include "dataplane/nft/nft.h"
 #include "dataplane/plan.h"
@@ -78,6 +79,8 @@ struct dp_driver {
 	int (*attach_vxlan)(struct dp *d, struct mesh_err *err); /* the device is a new one */
 	int (*attach_uplink)(struct dp *d, int ifindex, struct mesh_err *err);
 	void (*detach_uplink)(struct dp *d, int ifindex);
+	void (*rerouted)(struct dp *d); /* NULL: no matter. Routes, addresses or links changed, or may have */
+	void (*poll)(struct dp *d);     /* NULL: nothing. What changes without notice, every few seconds */
 	int (*attach_task)(struct dp *d, const struct dp_task *t, const struct dp_tnet *n, struct mesh_err *err);
 	void (*detach_task)(struct dp *d, int ifindex); /* the device may be gone */
 	void (*tunnel_mtu)(struct dp *d, uint32_t mtu); /* NULL: the kernel's forwarding sees to it */
@@ -120,6 +123,8 @@ struct dp {
 	struct wire wire;
 	const struct dp_driver *drv;
 	struct ebpf *ebpf;   /* of the ebpf driver */
+	struct ways *ways;   /* the same */
+	bool ipsec;          /* its tunnels are left to the stack for that */
 	struct steer *steer; /* of the nft driver */
 	struct dns_server *dns;
 	struct nft *nft;

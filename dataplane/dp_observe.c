@@ -251,6 +251,8 @@ void dp_observe(struct dp *d)
 	update_uplinks(d, &l);
 	update_host_addrs(d, &l);
 	repair_routes(d, &l);
+	if (d->drv->rerouted)
+		d->drv->rerouted(d);
 	host_links(&d->wire, &l.links, &l.addrs, &l.routes, &d->host);
 	look_fini(&l);
 	if (d->host_reported)

@@ -7,7 +7,7 @@ build="gcc make clang llvm pkg-config bpftool linux-libc-dev
  libwolfssl-dev libmicrohttpd-dev libjansson-dev libyaml-dev libsmartcols-dev"
 run="crun skopeo umoci iproute2 nftables util-linux golang-github-containers-common ca-certificates"
 test="libcmocka-dev libldns-dev libclang-rt-14-dev python3 python3-pytest python3-docker busybox-static
- docker-registry apache2-utils jq curl cppcheck clang-format"
+ docker-registry apache2-utils ethtool jq curl cppcheck clang-format"
 missing=""
 for p in $build $run $test; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

@@ -300,16 +300,27 @@ void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
 	table_del(&e->host_addrs, addr->b);
 }
 
-int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err)
+int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_way *way, struct mesh_err *err)
 {
-	uint32_t one = 1;
+	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu };
 
-	return table_set(&e->nodes, addr->b, &one, e->pass, "nodes", err);
+	memcpy(&n.next_hop, way->next_hop.b + 12, sizeof(n.next_hop));
+	return table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
 }
 
 void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr)
 {
 	table_del(&e->nodes, addr->b);
+}
+
+const char *ebpf_device_reason(const struct ebpf *e)
+{
+	return e->device_reason;
+}
+
+void ebpf_via_device(struct ebpf *e, bool device)
+{
+	e->runtime->via_device = device || e->device_reason;
 }
 
 static struct abi_subnet_key subnet_key(const struct ebpf_network *n)

@@ -29,10 +29,11 @@ struct ebpf_config {
 	const char *cgroup;     /* cgroup v2 directory of all our tasks; NULL: no socket hooks */
 	struct dp_ip self;      /* this node's underlay address */
 	unsigned vxlan_ifindex; /* the collect-metadata device */
-	uint16_t tunnel_port;   /* UDP, host order; 0: tasks may send to any */
+	uint16_t tunnel_port;   /* UDP, host order; 0: tasks may send to any, and tunnels are the VXLAN device's */
 	uint32_t flows_max;     /* entries of the flow tables, 0 = 65536 */
 	bool udp_csum;          /* checksums in the outer UDP header (default: zero, as VXLAN over IPv4 has it) */
 	bool no_tcx;            /* use clsact even where the kernel has tcx */
+	bool no_own_tunnel;     /* leave outer headers to the VXLAN device even where the programs can write them */
 	bool test_tunnel;       /* tests only, see bpf/abi.h */
 };
 
@@ -80,9 +81,24 @@ void ebpf_detach_task(struct ebpf *e, unsigned ifindex);
 int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr);
 
+/*
+ * The way to a node's underlay address, for the programs that write outer headers. ifindex 0: there is none they
+ * could take (not an Ethernet device, no route, this node itself), the VXLAN device has to find it.
+ */
+struct ebpf_way {
+	unsigned ifindex;
+	struct dp_ip next_hop; /* on that device's link */
+	uint32_t mtu;          /* of the whole way, as far as it is known */
+};
 /* Machines we take tunnelled packets from. */
-int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err) MESH_MUST_CHECK;
+int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_way *way,
+                  struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr);
+
+/* Do the programs write and strip outer headers themselves? If not, why (static text, NULL otherwise). */
+const char *ebpf_device_reason(const struct ebpf *e);
+/* Leaves tunnels to the VXLAN device, both ways, or not: for what only the stack does to them, such as IPsec. */
+void ebpf_via_device(struct ebpf *e, bool device);
 
 struct ebpf_network {
 	uint32_t vni; /* 0 = the local network */

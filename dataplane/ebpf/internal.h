@@ -78,6 +78,7 @@ struct ebpf {
 	char *pin_dir, *map_dir, *link_dir;
 	struct dp_ip self;
 	bool use_tcx;
+	const char *device_reason; /* NULL: outer headers are ours */
 	uint64_t pass;
 
 	struct from_uplink_bpf *uplink;

@@ -252,6 +252,19 @@ static int open_maps(struct ebpf *e)
 		(e)->before_fd[p] = bpf_map__fd((e)->field->maps.before);                                              \
 	} while (0)
 
+/* Flags of helpers are not probed by loading: one packet goes through what the programs will do with theirs. */
+static const char *device_reason(struct ebpf *e, const struct ebpf_config *c)
+{
+	uint8_t frame[128] = { [12] = 0x08, [14] = 0x45, [17] = 114, [22] = 64, [23] = IPPROTO_UDP };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = sizeof(frame), .repeat = 1);
+
+	if (c->no_own_tunnel || !c->tunnel_port)
+		return "as configured";
+	if (bpf_prog_test_run_opts(bpf_program__fd(e->vxlan->progs.probe_tunnel), &o) || o.retval != 0)
+		return "this kernel's bpf_skb_adjust_room does not know tunnelled Ethernet (Linux 5.13)";
+	return NULL;
+}
+
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 {
 	int rc;
@@ -270,6 +283,8 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	if (rc)
 		return mesh_fail(err, rc, "opening the BPF maps");
 	forget_copy_resized(e);
+	e->device_reason = device_reason(e, c);
+	ebpf_via_device(e, false);
 	PROG_FD(e, PROG_UPLINK, uplink, from_uplink);
 	PROG_FD(e, PROG_LO, lo, from_lo);
 	PROG_FD(e, PROG_VXLAN, vxlan, from_vxlan);

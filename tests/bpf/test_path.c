@@ -30,7 +30,21 @@
 enum ns { HOME, CLIENT, N1, N2, T1, T2, NS_MAX };
 static int ns_fd[NS_MAX];
 static char bpffs[64], cgroups[128];
-static bool clsact;
+/* How the nodes are run: every test runs in every mode. */
+static const struct mode {
+	const char *name;
+	bool clsact, device[2]; /* device: the node's tunnels go through the VXLAN device */
+	const char *ethtool;    /* of every uplink and every task's interface */
+} modes[] = {
+	{ "path (tcx where there)", .clsact = false },
+	{ "path (clsact)", .clsact = true },
+	{ "path (VXLAN device)", .device = { true, true } },
+	{ "path (one by the device, one by its programs)", .device = { false, true } },
+	{ "path (no offloads)", .ethtool = "tso off gso off gro off tx off rx off" },
+	{ "path (device, no offloads)", .device = { true, true }, .ethtool = "tso off gso off gro off tx off rx off" },
+	{ "path (merged on receipt)", .ethtool = "tso off gso off gro on" },
+};
+static const struct mode *mode;
 
 struct node {
 	enum ns ns, task_ns;
@@ -194,8 +208,9 @@ static void set_all(struct node *n)
 	OK(ebpf_attach(n->e, EBPF_LO, 1, &_err));
 	OK(ebpf_attach(n->e, EBPF_VXLAN, n->vxlan, &_err));
 	OK(ebpf_set_host_addr(n->e, &self, &_err));
-	OK(ebpf_set_node(n->e, &a1, &_err));
-	OK(ebpf_set_node(n->e, &a2, &_err));
+	struct ebpf_way none = {}, way = { .ifindex = n->uplink, .next_hop = first ? a2 : a1, .mtu = 1500 };
+	OK(ebpf_set_node(n->e, &a1, first ? &none : &way, &_err));
+	OK(ebpf_set_node(n->e, &a2, first ? &way : &none, &_err));
 	OK(ebpf_set_network(n->e, &in, &_err));
 	OK(ebpf_set_network(n->e, &ov, &_err));
 	attach_task(n, n->eth0, "heth0", 4097, first ? "10.0.1.11" : "10.0.1.12");
@@ -233,7 +248,9 @@ static void make_node(struct node *n, int k)
 		                     .self = ip_of(addr),
 		                     .vxlan_ifindex = n->vxlan,
 		                     .flows_max = 4096,
-		                     .no_tcx = clsact };
+		                     .tunnel_port = 4789,
+		                     .no_tcx = mode->clsact,
+		                     .no_own_tunnel = mode->device[k] };
 	open_node(n);
 }
 
@@ -248,6 +265,20 @@ static const char *cgroup2(void)
 			return dirs[i];
 	}
 	return NULL;
+}
+
+static void set_offloads(void)
+{
+	if (!mode->ethtool)
+		return;
+	for (int k = 0; k < 2; k++) {
+		enter(nodes[k].ns);
+		run("for d in up0 heth0 heth1; do ethtool -K $d %s >/dev/null || exit 1; done", mode->ethtool);
+		enter(nodes[k].task_ns);
+		run("for d in eth0 eth1; do ethtool -K $d %s >/dev/null || exit 1; done", mode->ethtool);
+		enter(CLIENT);
+		run("ethtool -K c%d %s >/dev/null", k, mode->ethtool);
+	}
 }
 
 static int setup(void **state)
@@ -267,6 +298,7 @@ static int setup(void **state)
 	run("ip link add br0 type bridge && ip addr add 172.31.9.100/24 dev br0 && ip link set br0 up");
 	make_node(&nodes[0], 0);
 	make_node(&nodes[1], 1);
+	set_offloads();
 	return 0;
 }
 
@@ -480,6 +512,111 @@ static void bulk(void **state)
 	check_bulk(CLIENT, "172.31.9.11");
 	check_bulk(N1, "127.0.0.1");
 	check_bulk(T1, "172.31.9.11");
+}
+
+static uint64_t event_of(const struct node *n, const char *name)
+{
+	struct dp_stats st = {};
+	uint64_t v = 0;
+
+	ebpf_stats(n->e, &st);
+	for (size_t i = 0; i < st.events.n; i++)
+		if (!strcmp(st.events.v[i].id, name))
+			v = st.events.v[i].n;
+	sch_clear(&dp_stats_schema, &st);
+	return v;
+}
+
+/* Between tasks of two nodes, both ways; packets take the way the mode says. */
+static void overlay_bulk(void **state)
+{
+	int srv[2] = { server(T1, SOCK_STREAM, 80), server(T2, SOCK_STREAM, 80) };
+	struct sockaddr_in peer;
+	int conn, fd = dial(T1, NULL, 0, "10.0.1.12", 80);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(accepted(srv, &conn, &peer), 1);
+	for (int i = 0; i < 3; i++) {
+		talk(fd, conn, 4 << 20);
+		talk(conn, fd, 4 << 20);
+	}
+	for (int k = 0; k < 2; k++) {
+		assert_true((event_of(&nodes[k], "encap") > 0) == !mode->device[k]);
+		assert_true((event_of(&nodes[k], "decap") > 0) == !mode->device[k]);
+	}
+	close(fd);
+	close(conn);
+	close(srv[0]);
+	close(srv[1]);
+}
+
+/* One send of many datagrams, which stay one super-packet until the receiver. */
+static void overlay_datagrams_at_once(void **state)
+{
+	int in = server(T2, SOCK_DGRAM, 80), out = socket_in(T1, SOCK_DGRAM), size = 1000, cut;
+	struct sockaddr_in to = sin_of("10.0.1.12", 80);
+	char data[10000], got[2000];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i / 1000);
+	assert_int_equal(setsockopt(out, SOL_UDP, UDP_SEGMENT, &size, sizeof(size)), 0);
+	/* The kernel refuses where the device has no checksums to leave to. */
+	cut = sendto(out, data, sizeof(data), 0, (struct sockaddr *)&to, sizeof(to)) == sizeof(data) ? 10 : 0;
+	assert_true(cut || mode->ethtool);
+	for (int i = 0; i < cut; i++) {
+		assert_true(readable(in, 2000));
+		assert_int_equal(recv(in, got, sizeof(got), 0), 1000);
+		assert_memory_equal(got, data + 1000 * i, 1000);
+	}
+	close(in);
+	close(out);
+}
+
+/* A datagram larger than a packet, in fragments on the overlay; one that fits inside but not around. */
+static void overlay_fragments(void **state)
+{
+	static const size_t sizes[] = { 1422, 1423, 3000, 20000 };
+	int in = server(T2, SOCK_DGRAM, 80), out = socket_in(T1, SOCK_DGRAM);
+	struct sockaddr_in to = sin_of("10.0.1.12", 80);
+	static char data[20000], got[20001];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 7);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		assert_int_equal(sendto(out, data, sizes[i], 0, (struct sockaddr *)&to, sizeof(to)), sizes[i]);
+		assert_true(readable(in, 2000));
+		assert_int_equal(recv(in, got, sizeof(got), 0), sizes[i]);
+		assert_memory_equal(got, data, sizes[i]);
+	}
+	close(in);
+	close(out);
+}
+
+/* 1500 bytes from a client are more than the overlay takes: the outer packet is cut, and put together again. */
+static void large_from_client(void **state)
+{
+	int srv[2] = { server(T1, SOCK_DGRAM, 80), server(T2, SOCK_DGRAM, 80) };
+	struct sockaddr_in to = sin_of("172.31.9.11", 8080);
+	static char data[1472], got[2000];
+	int hits[2] = {};
+
+	(void)state;
+	for (int i = 0; i < 40 && !(hits[0] && hits[1]); i++) {
+		struct pollfd p[2] = { { .fd = srv[0], .events = POLLIN }, { .fd = srv[1], .events = POLLIN } };
+		int fd = socket_in(CLIENT, SOCK_DGRAM);
+		assert_int_equal(sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&to, sizeof(to)), sizeof(data));
+		assert_true(poll(p, 2, 2000) > 0);
+		int w = p[0].revents ? 0 : 1;
+		assert_int_equal(recv(srv[w], got, sizeof(got), 0), sizeof(data));
+		hits[w]++;
+		close(fd);
+	}
+	assert_true(hits[0] && hits[1]);
+	close(srv[0]);
+	close(srv[1]);
 }
 
 static void from_the_host(void **state)
@@ -898,25 +1035,27 @@ static void drain_and_restart(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(published_port),    cmocka_unit_test(bulk),          cmocka_unit_test(from_the_host),
-		cmocka_unit_test(from_a_task),       cmocka_unit_test(host_mode),     cmocka_unit_test(colliding_ports),
-		cmocka_unit_test(udp_both_ways),     cmocka_unit_test(overlay),       cmocka_unit_test(socket_hooks),
-		cmocka_unit_test(refused),           cmocka_unit_test(second_chance), cmocka_unit_test(udp_refusal),
+		cmocka_unit_test(published_port),    cmocka_unit_test(bulk),
+		cmocka_unit_test(from_the_host),     cmocka_unit_test(from_a_task),
+		cmocka_unit_test(host_mode),         cmocka_unit_test(colliding_ports),
+		cmocka_unit_test(udp_both_ways),     cmocka_unit_test(overlay),
+		cmocka_unit_test(socket_hooks),      cmocka_unit_test(refused),
+		cmocka_unit_test(second_chance),     cmocka_unit_test(udp_refusal),
 		cmocka_unit_test(drain_and_restart), cmocka_unit_test(path_mtu),
+		cmocka_unit_test(overlay_bulk),      cmocka_unit_test(overlay_datagrams_at_once),
+		cmocka_unit_test(overlay_fragments), cmocka_unit_test(large_from_client),
 	};
-	int failed;
+	int failed = 0;
 
-	(void)argv;
 	if (geteuid() != 0 || !cgroup2()) {
 		puts("1..1\nok 1 path # SKIP needs root and a cgroup v2 hierarchy");
 		return 0;
 	}
-	/* Both ways of attaching; an argument picks clsact alone. */
-	clsact = argc > 1;
-	failed = cmocka_run_group_tests_name(clsact ? "path (clsact)" : "path (tcx where there)", tests, setup,
-	                                     teardown);
-	if (failed || clsact)
-		return failed;
-	clsact = true;
-	return cmocka_run_group_tests_name("path (clsact)", tests, setup, teardown);
+	/* An argument picks one mode by its number. */
+	for (size_t i = 0; i < ARRAY_SIZE(modes) && !failed; i++) {
+		mode = &modes[i];
+		if (argc < 2 || (size_t)atoi(argv[1]) == i)
+			failed = cmocka_run_group_tests_name(mode->name, tests, setup, teardown);
+	}
+	return failed;
 }

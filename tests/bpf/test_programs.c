@@ -8,6 +8,7 @@
 #include "tests/bpf/programs/many.h"
 #include "tests/bpf/programs/policy.h"
 #include "tests/bpf/programs/reach.h"
+#include "tests/bpf/programs/outer.h"
 #include "tests/bpf/programs/states.h"
 #include "tests/bpf/programs/task.h"
 #include "tests/bpf/programs/tunnel.h"
@@ -63,18 +64,33 @@ static void metrics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(uplink),         cmocka_unit_test(answers),
-		cmocka_unit_test(loopback),       cmocka_unit_test(tunnel),
-		cmocka_unit_test(task),           cmocka_unit_test(arp),
-		cmocka_unit_test(edges),          cmocka_unit_test(no_client_port_is_free),
-		cmocka_unit_test(icmp_errors),    cmocka_unit_test(broken),
-		cmocka_unit_test(drain),          cmocka_unit_test(flow_count_follows_tcp),
-		cmocka_unit_test(cut_short),      cmocka_unit_test(metrics),
-		cmocka_unit_test(nothing_leaks),  cmocka_unit_test(flows_keep_their_task),
-		cmocka_unit_test(many_services),  cmocka_unit_test(syn_flood),
-		cmocka_unit_test(address_ranges), cmocka_unit_test(fragments),
-		cmocka_unit_test(too_big),        cmocka_unit_test(affinity),
-		cmocka_unit_test(restart_sweeps), cmocka_unit_test(every_drop_reason_was_hit),
+		cmocka_unit_test(uplink),
+		cmocka_unit_test(answers),
+		cmocka_unit_test(loopback),
+		cmocka_unit_test(tunnel),
+		cmocka_unit_test(task),
+		cmocka_unit_test(arp),
+		cmocka_unit_test(edges),
+		cmocka_unit_test(no_client_port_is_free),
+		cmocka_unit_test(icmp_errors),
+		cmocka_unit_test(broken),
+		cmocka_unit_test(drain),
+		cmocka_unit_test(flow_count_follows_tcp),
+		cmocka_unit_test(cut_short),
+		cmocka_unit_test(metrics),
+		cmocka_unit_test(nothing_leaks),
+		cmocka_unit_test(flows_keep_their_task),
+		cmocka_unit_test(many_services),
+		cmocka_unit_test(syn_flood),
+		cmocka_unit_test(outer_received),
+		cmocka_unit_test(outer_cut_short),
+		cmocka_unit_test(outer_sent),
+		cmocka_unit_test(address_ranges),
+		cmocka_unit_test(fragments),
+		cmocka_unit_test(too_big),
+		cmocka_unit_test(affinity),
+		cmocka_unit_test(restart_sweeps),
+		cmocka_unit_test(every_drop_reason_was_hit),
 	};
 
 	if (geteuid() != 0) {

@@ -151,4 +151,61 @@ static void check_frame(const struct pk *p, const uint8_t *f, size_t n)
 	assert_int_equal(fold(sum_words(h, l4, pseudo(ip, l4))), 0xffff);
 }
 
+/* ---- VXLAN ---- */
+
+enum { OUTER = 50 };
+static const uint8_t up0_mac[6] = { 2, 0xaa, 0, 0, 0, 0x0b };
+
+/* Puts outer headers before the n bytes at f, as Linux's VXLAN device sends them. */
+static size_t wrap(uint8_t *f, size_t n, const char *from, const char *to, uint32_t vni, const uint8_t dmac[6])
+{
+	struct iphdr *ip = (void *)(f + ETH_HLEN);
+	struct udphdr *udp = (void *)(ip + 1);
+	uint32_t *vx = (void *)(udp + 1);
+
+	memmove(f + OUTER, f, n);
+	memset(f, 0, OUTER);
+	memcpy(f, dmac, 6);
+	f[6] = 2;
+	f[12] = 8;
+	*ip = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .id = htons(77) };
+	ip->tot_len = htons((uint16_t)(n + OUTER - ETH_HLEN));
+	inet_pton(AF_INET, from, &ip->saddr);
+	inet_pton(AF_INET, to, &ip->daddr);
+	ip->check = htons((uint16_t)~fold(sum_words(ip, 20, 0)));
+	udp->source = htons(40000);
+	udp->dest = htons(4789);
+	udp->len = htons((uint16_t)(n + OUTER - ETH_HLEN - 20));
+	vx[0] = htonl(0x08000000);
+	vx[1] = htonl(vni << 8);
+	return n + OUTER;
+}
+
+/* Checks and takes off outer headers. Their Ethernet addresses are the neighbour's to fill in. */
+static void unwrap(uint8_t *f, size_t *n, const char *from, const char *to)
+{
+	const struct iphdr *ip = (const void *)(f + ETH_HLEN);
+	const struct udphdr *udp = (const void *)(ip + 1);
+	const uint32_t *vx = (const void *)(udp + 1);
+	char a[INET_ADDRSTRLEN];
+
+	assert_true(*n > OUTER + ETH_HLEN + 20);
+	assert_int_equal(*(const uint8_t *)ip, 0x45);
+	assert_int_equal(ntohs(ip->tot_len), *n - ETH_HLEN);
+	assert_int_equal(ip->ttl, 64);
+	assert_int_equal(ip->frag_off, 0);
+	assert_int_equal(ip->protocol, IPPROTO_UDP);
+	assert_int_equal(fold(sum_words(ip, 20, 0)), 0xffff);
+	assert_string_equal(inet_ntop(AF_INET, &ip->saddr, a, sizeof(a)), from);
+	assert_string_equal(inet_ntop(AF_INET, &ip->daddr, a, sizeof(a)), to);
+	assert_in_range(ntohs(udp->source), 32768, 65535);
+	assert_int_equal(ntohs(udp->dest), 4789);
+	assert_int_equal(ntohs(udp->len), *n - ETH_HLEN - 20);
+	assert_int_equal(udp->check, 0);
+	assert_int_equal(vx[0], htonl(0x08000000));
+	assert_in_range(ntohl(vx[1]) >> 8, 4096, 4098);
+	*n -= OUTER;
+	memmove(f, f + OUTER, *n);
+}
+
 #endif

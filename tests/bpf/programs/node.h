@@ -82,10 +82,25 @@ static uint64_t read_drops(uint64_t out[DROP_MAX])
 	return sum;
 }
 
-/* Runs the program of r on a frame; *dropped (nullable): 1 + the reason it counted, 0 = none. */
-static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len, int *dropped)
+/*
+ * Tables run twice: tunnelled by the device, then by outer headers of our own. The second time what comes out of a
+ * tunnel comes in by the uplink, in outer headers, and what goes into one is checked for them.
+ */
+static bool own_tunnel;
+
+static void set_tunnel(bool own)
 {
-	struct __sk_buff skb = { .ifindex = devs[r->dev], .mark = r->vni };
+	own_tunnel = own;
+	ebpf_via_device(e, !own);
+	print_message(own ? " our own outer headers\n" : " the VXLAN device\n");
+}
+#define FOR_BOTH_TUNNELS for (int own_ = 0; own_ < 2 && (set_tunnel(own_), true); own_++)
+
+/* Runs p as it is; *dropped (nullable): 1 + the reason it counted, 0 = none. */
+static int test_run_prog(const struct row *r, enum ebpf_prog p, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len,
+                         int *dropped)
+{
+	struct __sk_buff skb = { .ifindex = devs[p == PROG_UPLINK ? UP0 : r->dev], .mark = r->vni };
 	uint64_t before[DROP_MAX], after[DROP_MAX], sum = read_drops(before);
 	int reason = 0;
 	struct in_addr from;
@@ -94,7 +109,7 @@ static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t 
 		skb.priority = ntohl(from.s_addr);
 	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = (uint32_t)n, .data_out = out,
 	            .data_size_out = 512, .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = 1);
-	assert_int_equal(bpf_prog_test_run_opts(e->prog_fd[r->prog], &o), 0);
+	assert_int_equal(bpf_prog_test_run_opts(e->prog_fd[p], &o), 0);
 	*out_len = o.data_size_out;
 	/* One packet, one reason; and a reason means that it is gone. */
 	sum = read_drops(after) - sum;
@@ -102,10 +117,31 @@ static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t 
 	for (int i = 0; sum && i < DROP_MAX; i++)
 		if (after[i] != before[i])
 			reason = 1 + i;
-	hits[r->prog][reason ? reason - 1 : 0] += reason ? 1 : 0;
+	hits[p][reason ? reason - 1 : 0] += reason ? 1 : 0;
 	if (dropped)
 		*dropped = reason;
 	return (int)o.retval;
+}
+
+/* Runs the program of r on a frame, in and out without outer headers whoever carries the tunnel. */
+static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len, int *dropped)
+{
+	_Alignas(8) uint8_t mem[2 + 512];
+	uint8_t *wrapped = mem + 2;
+	uint64_t encapsulated = counter(e->events_fd, EVENT_ENCAP);
+	bool ip = n > ETH_HLEN && frame[12] == 8 && frame[13] == 0;
+	int verdict;
+
+	if (own_tunnel && r->prog == PROG_VXLAN && ip) {
+		memcpy(wrapped, frame, n);
+		n = wrap(wrapped, n, r->from, N1, r->vni, up0_mac);
+		verdict = test_run_prog(r, PROG_UPLINK, wrapped, n, out, out_len, dropped);
+	} else {
+		verdict = test_run_prog(r, r->prog, frame, n, out, out_len, dropped);
+	}
+	if (counter(e->events_fd, EVENT_ENCAP) != encapsulated)
+		unwrap(out, out_len, N1, N2);
+	return verdict;
 }
 
 static int test_run(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len)
@@ -133,14 +169,30 @@ static void run_row(const struct row *r)
 		assert_memory_equal(frame, out, n);
 }
 
+/* What a table before left there would be found by the next. */
+static void forget_fragments(void)
+{
+	CLEAN_FREE char *path = xasprintf("%s/fragments", e->map_dir);
+	CLEAN_CLOSE int fd = bpf_obj_get(path);
+	struct abi_fragment_key k;
+
+	assert_true(fd >= 0);
+	while (!bpf_map_get_next_key(fd, NULL, &k))
+		assert_int_equal(bpf_map_delete_elem(fd, &k), 0);
+}
+
 static void run_rows(const struct row *rows, size_t n)
 {
 	struct dp_ip t1;
 
 	assert_int_equal(dp_ip_parse("10.0.0.11", &t1, NULL), 0);
-	ebpf_flow_purge(e, &t1);
-	for (size_t i = 0; i < n; i++)
-		run_row(&rows[i]);
+	FOR_BOTH_TUNNELS
+	{
+		ebpf_flow_purge(e, &t1);
+		forget_fragments();
+		for (size_t i = 0; i < n; i++)
+			run_row(&rows[i]);
+	}
 }
 #define RUN(rows) run_rows(rows, ARRAY_SIZE(rows))
 
@@ -215,7 +267,8 @@ static void make_devices(void)
 		system("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1;"
 	               "ip link set lo up; for d in up0 h0 h1 h2 vx; do ip link add $d type veth peer name p$d && "
 	               "ip link set $d up && ip link set p$d up || exit 1; done; ip addr add 172.31.9.11/24 dev up0;"
-	               "ip neigh add 172.31.9.100 lladdr 02:aa:00:00:00:64 dev up0;"
+	               "ip link set up0 address 02:aa:00:00:00:0b; ip neigh add 172.31.9.100 lladdr 02:aa:00:00:00:64 "
+	               "dev up0;"
 	               "ip route add unreachable 203.0.113.0/24; sysctl -qw net.ipv4.ip_forward=1"),
 		0);
 	for (int i = 0; i < DEV_MAX; i++) {
@@ -226,9 +279,12 @@ static void make_devices(void)
 
 static void open_node(const char *pin)
 {
-	struct ebpf_config c = {
-		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .tunnel_port = 4789, .test_tunnel = true
-	};
+	struct ebpf_config c = { .pin_dir = pin,
+		                 .self = ip_of(N1),
+		                 .vxlan_ifindex = devs[VX],
+		                 .flows_max = 1024,
+		                 .tunnel_port = 4789,
+		                 .test_tunnel = true };
 
 	OK(ebpf_open(&c, &e, &err));
 }
@@ -242,6 +298,15 @@ static void set_network(uint32_t vni, const char *subnet, const char *gateway, b
 	OK(ebpf_set_network(e, &n, &err));
 }
 
+static void set_nodes(void)
+{
+	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2);
+	struct ebpf_way none = {}, way = { .ifindex = devs[UP0], .next_hop = n2, .mtu = 1500 };
+
+	OK(ebpf_set_node(e, &n1, &none, &err));
+	OK(ebpf_set_node(e, &n2, &way, &err));
+}
+
 static int setup(void **state)
 {
 	struct ebpf_port host = { .proto = TCP,
@@ -250,7 +315,7 @@ static int setup(void **state)
 		                  .host_mode = true,
 		                  .vni = INGRESS_VNI,
 		                  .ip = ip_of("10.0.0.11") };
-	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2), vip = ip_of("10.0.1.2"), empty = ip_of("10.0.1.3");
+	struct dp_ip n1 = ip_of(N1), vip = ip_of("10.0.1.2"), empty = ip_of("10.0.1.3");
 
 	(void)state;
 	make_devices();
@@ -261,8 +326,7 @@ static int setup(void **state)
 	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
 	open_node(pin);
 	OK(ebpf_set_host_addr(e, &n1, &err));
-	OK(ebpf_set_node(e, &n1, &err));
-	OK(ebpf_set_node(e, &n2, &err));
+	set_nodes();
 	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);
 	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
 	set_network(4098, "10.0.2.0", "10.0.2.1", false);

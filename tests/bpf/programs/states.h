@@ -281,9 +281,9 @@ static void restart_sweeps(void **state)
 	set_network(VNI, "10.0.1.0", "10.0.1.1", false);
 	attach(H0, VNI, "10.0.1.11", 7, false);
 	attach(H1, INGRESS_VNI, "10.0.0.11", 7, false);
-	struct dp_ip n1 = ip_of(N1), n2 = ip_of(N2);
+	struct dp_ip n1 = ip_of(N1);
 	OK(ebpf_set_host_addr(e, &n1, &err));
-	OK(ebpf_set_node(e, &n2, &err));
+	set_nodes();
 	set_endpoint(INGRESS_VNI, "10.0.0.11", NULL);
 	set_backend(21, INGRESS_VNI, "10.0.0.11", NULL, DP_SERVING);
 	set_port(8081, 21, false);
