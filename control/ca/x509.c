@@ -230,7 +230,9 @@ int x509_check_node(const struct x509_trust *t, const void *der, size_t n, const
 	if (v == X509_FOREIGN)
 		return foreign(&info, cluster, err);
 	if (v == X509_EXPIRED || now_ns > info.not_after)
-		return mesh_fail(err, MESH_E_TLS, "certificate expired at %s (the clock here says %s)",
+		return mesh_fail(err, MESH_E_TLS,
+		                 "certificate expired at %s (the clock here says %s); its node must leave the swarm "
+		                 "and join again",
 		                 clock_format(info.not_after, when),
 		                 clock_format(now_ns / NS_PER_SEC * NS_PER_SEC, now));
 	if (v == X509_EARLY || now_ns < info.not_before)

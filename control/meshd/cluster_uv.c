@@ -100,9 +100,11 @@ static int fill_addresses(struct meshd *m, const char *advertise, const char *li
 
 /* ---- init ---- */
 
-static int make_identity(struct meshd *m, struct md_cluster *c, struct mesh_err *err)
+/* A certificate for this node, signed with the cluster's key. */
+static int issue_own(struct meshd *m, const struct md_cluster *c, struct bytes *key, struct bytes *cert,
+                     struct mesh_err *err)
 {
-	struct bytes key = { 0 }, csr = { 0 }, cert = { 0 };
+	struct bytes csr = { 0 };
 	int64_t now = clock_wall_ns();
 	struct ca_issue what = { .cluster = m->st.cluster,
 		                 .node = m->st.node,
@@ -110,13 +112,21 @@ static int make_identity(struct meshd *m, struct md_cluster *c, struct mesh_err 
 		                 .addr = m->st.advertise_addr,
 		                 .not_before = now - 3600 * NS_PER_SEC,
 		                 .not_after = now + c->spec.ca.node_cert_expiry };
+	int rc = ca_csr_make(key, &csr, err);
+	if (!rc)
+		rc = ca_issue(&c->root_cert, &c->root_key, &csr, &what, cert, err);
+	bytes_set(&csr, NULL, 0);
+	return rc;
+}
+
+static int make_identity(struct meshd *m, struct md_cluster *c, struct mesh_err *err)
+{
+	struct bytes key = { 0 }, cert = { 0 };
 	char dir[512], token[128];
 	snprintf(dir, sizeof(dir), "%s/identity", m->opt->state);
-	int rc = ca_root_make(now, &c->root_cert, &c->root_key, err);
+	int rc = ca_root_make(clock_wall_ns(), &c->root_cert, &c->root_key, err);
 	if (!rc)
-		rc = ca_csr_make(&key, &csr, err);
-	if (!rc)
-		rc = ca_issue(&c->root_cert, &c->root_key, &csr, &what, &cert, err);
+		rc = issue_own(m, c, &key, &cert, err);
 	if (!rc)
 		rc = net_identity_new(&c->root_cert, &cert, &key, &m->identity, err);
 	if (!rc)
@@ -131,7 +141,6 @@ static int make_identity(struct meshd *m, struct md_cluster *c, struct mesh_err 
 	}
 	mesh_wipe(token, sizeof(token));
 	bytes_set(&key, NULL, 0);
-	bytes_set(&csr, NULL, 0);
 	bytes_set(&cert, NULL, 0);
 	return rc;
 }
@@ -464,6 +473,28 @@ void cluster_watch_certificate(struct meshd *m)
 	int64_t left =
 		m->in_swarm && m->identity ? net_identity_self(m->identity)->not_after - clock_wall_ns() : RENEW_MAX_NS;
 	arm_renewal(m, left / 2 < RENEW_MAX_NS ? left / 2 : RENEW_MAX_NS);
+}
+
+void cluster_renew_own(struct meshd *m, const struct md_cluster *c)
+{
+	struct bytes key = { 0 }, cert = { 0 };
+	struct mesh_err err = { 0 };
+	char dir[512];
+	if (!c || !m->identity || net_identity_self(m->identity)->not_after > clock_wall_ns())
+		return;
+	snprintf(dir, sizeof(dir), "%s/identity", m->opt->state);
+	int rc = issue_own(m, c, &key, &cert, &err);
+	if (!rc)
+		rc = net_identity_replace(m->identity, &c->root_cert, &cert, &key, &err);
+	if (!rc)
+		rc = net_identity_save(m->identity, dir, &err);
+	if (rc)
+		log_error("this manager's certificate expired and cannot be renewed reason=\"%s\"",
+		          mesh_err_text(&err, rc));
+	else
+		log_warn("this manager's certificate had expired; it has a new one");
+	bytes_set(&key, NULL, 0);
+	bytes_set(&cert, NULL, 0);
 }
 
 void cluster_unwatch_certificate(struct meshd *m)

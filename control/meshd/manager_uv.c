@@ -259,6 +259,7 @@ static void on_leader(void *arg, bool leads)
 		mgr->brain = brain_new(mgr->store, &mgr->m->rng);
 		store_watch(mgr->store, on_store, mgr);
 		log_info("this node leads the swarm");
+		cluster_renew_own(mgr->m, store_cluster(mgr->store));
 		kick(mgr);
 		if (mgr->m->manager) /* else still inside manager_open, whose caller asks */
 			cluster_leads(mgr->m);

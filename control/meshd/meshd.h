@@ -47,6 +47,11 @@ void cluster_join(struct meshd *m, const struct api_join_request *r, api_done do
 void cluster_leave(struct meshd *m, bool force, api_done done, void *arg);
 /* Watches the certificate from now on; stops before the loop ends. */
 void cluster_watch_certificate(struct meshd *m);
+/*
+ * A manager that was down for longer than its certificate lives would be refused by everybody, itself included; it holds
+ * the cluster's key, so it makes itself another.
+ */
+void cluster_renew_own(struct meshd *m, const struct md_cluster *c);
 void cluster_unwatch_certificate(struct meshd *m);
 /* This manager leads now: an init goes on. */
 void cluster_leads(struct meshd *m);
