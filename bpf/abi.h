@@ -50,7 +50,9 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(TUNNEL, "tunnel", "no tunnel key")                                                                           \
 	X(ICMP, "icmp", "ICMP error about a flow its task does not have")                                              \
 	X(SOURCE, "source", "a published port that this client's address may not dial")                                \
-	X(TUNNEL_PORT, "tunnel_port", "a task sent to the port of the tunnels, outside")
+	X(TUNNEL_PORT, "tunnel_port", "a task sent to the port of the tunnels, outside")                               \
+	X(REFUSAL, "refusal",                                                                                          \
+	  "the first refusal of a connection to a serving task, which may just have died: the client asks again")
 
 enum abi_drop {
 #define X(name, id, text) DROP_##name,
@@ -278,7 +280,7 @@ struct abi_flow_key {
 _Static_assert(sizeof(struct abi_flow_key) == 16, "flow key");
 
 enum abi_flow_state { FLOW_SYN, FLOW_OPEN, FLOW_CLOSED };
-enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4, FLOW_HALF = 8 };
+enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4, FLOW_HALF = 8, FLOW_HELD = 16 };
 struct abi_flow {
 	__be32 dst;    /* what the client dialled */
 	__be32 client; /* who the client is: differs from key.peer for loopback and local tasks */

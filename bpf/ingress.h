@@ -553,6 +553,19 @@ static __always_inline int send_answer(struct __sk_buff *skb, __be32 saddr, __be
 	return to_node(skb, node, ingress_vni());
 }
 
+/*
+ * A refusal by a task that serves: it may have died a moment ago, before its node took it out of the tables. Not told
+ * at once, the client asks again after a second, and finds another; one that just does not listen refuses that too.
+ */
+static __always_inline bool hold_refusal(struct abi_flow *f, const struct packet *p)
+{
+	if (p->proto != IPPROTO_TCP || !(p->tcp & TCP_RST) || f->state != FLOW_SYN || (f->flags & FLOW_HELD) ||
+	    !f->backend)
+		return false;
+	f->flags |= FLOW_HELD;
+	return true;
+}
+
 /* A task's answer on flow f: as the client expects it, back to where it came in. */
 static __always_inline int answer(struct __sk_buff *skb, const struct packet *p, struct abi_flow *f)
 {
@@ -565,6 +578,8 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 		.hops = p->ttl > 1,
 	};
 
+	if (hold_refusal(f, p))
+		return drop(DROP_REFUSAL);
 	flow_state(f, p, true);
 	add_stats(skb, p, f->backend, true, false);
 	if (rewrite(skb, p, &r))

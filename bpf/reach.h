@@ -59,6 +59,7 @@
 	X(TASK, FLOW_FULL)                                                                                             \
 	X(TASK, TUNNEL_PORT)                                                                                           \
 	X(TASK, NO_ROUTE)                                                                                              \
-	X(TASK, SOURCE)
+	X(TASK, SOURCE)                                                                                                \
+	X(TASK, REFUSAL)
 
 #endif

@@ -110,7 +110,7 @@ static const struct key port_keys[] = {
 	{ "target", SH_INT },
 	{ "published", SH_INT },
 	{ "protocol", SH_STR, .words = "tcp udp sctp" },
-	{ "host_ip", SH_STR, K_IGNORED, .note = "the service will listen on every address of every node" },
+	{ "host_ip", SH_STR },
 	{ "name", SH_STR },
 	{ "app_protocol", SH_STR, K_IGNORED },
 	END,

@@ -91,6 +91,8 @@ const char *plan_name(struct plan *p, const char *section, const char *key);
 int service_body(struct plan *p, const char *name, const struct cv *s, json_t **out,
                  struct mesh_err *err) MESH_MUST_CHECK;
 /* volumes.c */
+/* addresses.c: adds the label that says at which addresses the published ports open, when the file chooses any. */
+void service_addresses(struct plan *p, const char *name, const struct cv *s, json_t *labels);
 int service_mounts(struct plan *p, const char *name, const struct cv *s, json_t **out,
                    struct mesh_err *err) MESH_MUST_CHECK;
 /* {"com.docker.stack.namespace": stack} and what the file says. */

@@ -726,6 +726,7 @@ int service_body(struct plan *p, const char *name, const struct cv *s, json_t **
 	*out = x.spec;
 	json_object_set_new(x.spec, "Name", json_string(scoped));
 	json_object_set_new(labels, STACK_IMAGE_LABEL, json_string(cv_at(s, "image")));
+	service_addresses(p, name, s, labels);
 	json_object_set_new(x.spec, "Labels", labels);
 	json_object_set_new(x.spec, "TaskTemplate", task);
 	x.container = json_object();

@@ -31,6 +31,10 @@ def services(lab, name="st"):
     return {s["Spec"]["Name"]: s for s in lab.get(1, "/services") if s["Spec"]["Labels"].get(NS) == name}
 
 
+def task_ids_of(tasks):
+    return sorted(t["ID"] for t in tasks)
+
+
 def task_ids(lab, service):
     return sorted(t["ID"] for t in lab.running(service))
 
@@ -345,6 +349,17 @@ def test_from_standard_input_and_over(lab, stack, tmp_path):
     assert services(lab)["st_s"]["Spec"]["Labels"]["com.docker.stack.image"] == IMAGE2
 
 
+def test_a_host_address_opens_the_port_there_only(lab, stack):
+    own = lab.node_exec(1, "sh", "-c", "ip -4 -o addr show lo").stdout
+    assert "127.0.0.1" in own
+    p = stack(f"services: {{s: {{image: '{IMAGE}', ports: ['127.0.0.1:8099:8000']}}}}")
+    assert "host_ip" not in p.stderr and "ignored" not in p.stderr
+    lab.wait_running("st_s", 1)
+    assert services(lab)["st_s"]["Spec"]["Labels"]["mesh.publish.addresses"] == "127.0.0.1"
+    wait_for(lambda: lab.curl("http://127.0.0.1:8099/", where=1, rc=None).returncode == 0, what="the port on n1's loopback")
+    assert lab.curl(f"http://{lab.addr(1)}:8099/", rc=None, m=2).returncode != 0
+
+
 # ---- files that people wrote ------------------------------------------------------------------------
 
 SEEDS = {
@@ -367,8 +382,10 @@ def test_a_stack_file_as_written(lab, name):
     try:
         lab.meshctl(1, "stack", "deploy", "-c", path, "st", timeout=120)
         assert set(services(lab)) == {"st_" + n for n in names}
-        for service, n in running:
-            lab.wait_running("st_" + service, n)
+        before = [task_ids_of(lab.wait_running("st_" + service, n)) for service, n in running]
+        lab.meshctl(1, "stack", "deploy", "-c", path, "st", timeout=120)
+        for (service, n), ids in zip(running, before):
+            assert task_ids_of(lab.wait_running("st_" + service, n)) == ids  # the same file restarts nothing
     finally:
         lab.meshctl(1, "stack", "rm", "st", rc=None, timeout=150)
         for image in images:

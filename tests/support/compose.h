@@ -16,6 +16,7 @@
 #include "cli/compose/merge.c"
 #include "cli/compose/load.c"
 #include "cli/compose/volumes.c"
+#include "cli/compose/addresses.c"
 #include "cli/compose/service.c"
 #include "cli/compose/plan.c"
 #include "cli/compose/emit.c"

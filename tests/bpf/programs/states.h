@@ -210,6 +210,8 @@ static void flow_count_follows_tcp(void **state)
 		{ STEP("FIN back", PROG_TASK, H1, FIN | ACK, FROM_TASK), 0 },
 		{ STEP("last ACK", PROG_UPLINK, UP0, ACK, FROM_CLIENT), 0 },
 		{ STEP("SYN again", PROG_UPLINK, UP0, SYN, FROM_CLIENT), 1 },
+		{ { "a refusal", PROG_TASK, H1, { FROM_TASK, .proto = TCP, .tcp = RST }, DROPS(REFUSAL) }, 1 },
+		{ STEP("SYN once more", PROG_UPLINK, UP0, SYN, FROM_CLIENT), 1 },
 		{ STEP("RST", PROG_TASK, H1, RST, FROM_TASK), 0 },
 	};
 	struct dp_ip t1 = ip_of("10.0.0.11");
@@ -227,7 +229,7 @@ static void flow_count_follows_tcp(void **state)
 	}
 	OK(ebpf_service_stats(e, 21, &t1, &st));
 	assert_int_equal(st.conns - conns, 2);
-	assert_int_equal(st.packets_in - in, 5);
+	assert_int_equal(st.packets_in - in, 6);
 	assert_int_equal(st.packets_out - out, 3);
 }
 
