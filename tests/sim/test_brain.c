@@ -428,9 +428,22 @@ static void remove_service(struct sim *s, const char *id)
 	(void)!world_commit(&s->w, tx);
 }
 
+/* Some nodes have room for two tasks that reserve memory, and no more. */
+#define SMALL (250LL << 20)
+
+static size_t large_nodes(struct sim *s)
+{
+	size_t count = 0;
+	STORE_EACH(s->w.s, STORE_NODE, struct md_node, n)
+		count += n->description.resources.memory_bytes > SMALL;
+	return count;
+}
+
 static void remove_node(struct sim *s, const char *id)
 {
-	if (store_count(s->w.s, STORE_NODE) < 3)
+	const struct md_node *n = store_get(s->w.s, STORE_NODE, id);
+	/* What is left must hold everything in the end. */
+	if (n->description.resources.memory_bytes > SMALL && large_nodes(s) < 3)
 		return;
 	struct store_tx *tx = store_tx_new(s->w.s, s->w.now);
 	store_tx_delete(tx, STORE_NODE, id);
@@ -676,17 +689,19 @@ static void roll_shape(struct sim *s)
 static void sim_open(struct sim *s, uint64_t seed, size_t nodes)
 {
 	*s = (struct sim){ .seed = seed };
-	char name[16];
+	char name[16], id[MESH_ID_LEN + 1];
 	watched = s;
 	images = 1;
 	world_open(&s->w, seed);
 	store_watch(s->w.s, on_change, s);
 	for (size_t i = 1; i < nodes; i++) {
 		snprintf(name, sizeof(name), "n%zu", i);
-		world_add_node(&s->w, name);
+		mesh_id_set(id, world_add_node(&s->w, name));
+		if (i % 4 == 3)
+			WORLD_EDIT(&s->w, STORE_NODE, id, struct md_node, n,
+			           n->description.resources.memory_bytes = SMALL);
 	}
 	/* Small enough that its addresses come round. */
-	char id[MESH_ID_LEN + 1];
 	mesh_id_make(&s->w.rng, id);
 	struct store_tx *tx = store_tx_new(s->w.s, s->w.now);
 	struct md_network *n = store_tx_create(tx, STORE_NETWORK, id);
@@ -786,6 +801,7 @@ static void services(struct sim *s, size_t n)
 		shape.global = i == 1;
 		shape.job = i == 2;
 		shape.zone = i == 4;
+		shape.memory = shape.memory && !shape.global; /* it must have room on every node */
 		shape.host_port = i == 3;
 		if (shape.host_port) /* one a node: with start-first there is no room for another */
 			shape.order = MD_ORDER_STOP_FIRST;
