@@ -15,7 +15,7 @@
 
 struct bed beds[BEDS_MAX];
 size_t n_beds;
-bool guest;
+bool guest, by_device;
 char bpffs[64], cgroups[128];
 
 _Noreturn void die(const char *what)

@@ -10,7 +10,7 @@
  *   two nodes  client 172.31.9.100 ── n1 172.31.8.11 ── 172.31.8.12 n2 ── task;  direct return: n2 ── client
  *   overlay    task ── n1 172.31.8.11 ── 172.31.8.12 n2 ── task
  *
- *   bench/path [-g] [-r rounds] [-o file.json] [-p part of a path's name]
+ *   bench/path [-g] [-r rounds] [-o file.json] [-p part of a path's name] [-d]     -d: tunnels by the VXLAN device
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,7 +106,7 @@ int main(int argc, char **argv)
 	struct rlimit files;
 	cpu_set_t one;
 
-	while ((o = getopt(argc, argv, "gr:o:p:")) != -1) {
+	while ((o = getopt(argc, argv, "dgr:o:p:")) != -1) {
 		if (o == 'r')
 			rounds = atoi(optarg);
 		else if (o == 'o')
@@ -115,6 +115,8 @@ int main(int argc, char **argv)
 			part = optarg;
 		else if (o == 'g')
 			guest = true;
+		else if (o == 'd')
+			by_device = true;
 		else
 			return 2;
 	}

@@ -87,7 +87,11 @@ static void set_port(struct node *n, uint16_t published, uint64_t service)
 static void open_node(struct world *w, int k)
 {
 	struct node *n = &w->n[k];
-	struct ebpf_config c = { .pin_dir = n->pin, .cgroup = k ? NULL : w->cgroup, .flows_max = 65536 };
+	struct ebpf_config c = { .pin_dir = n->pin,
+		                 .cgroup = k ? NULL : w->cgroup,
+		                 .flows_max = 65536,
+		                 .tunnel_port = 4789,
+		                 .no_own_tunnel = by_device };
 	struct ebpf_network in = {
 		.vni = 4096, .subnet = ip_of("10.0.0.0"), .prefix = 24, .gateway = ip_of("10.0.0.1"), .ingress = true
 	};
@@ -112,8 +116,9 @@ static void open_node(struct world *w, int k)
 	OK(ebpf_set_host_addr(n->e, k ? &a2 : &a1, &err));
 	/* Answers come back with the address that was dialled: the one of the ingress node, there. */
 	OK(ebpf_set_host_addr(n->e, &front, &err));
-	OK(ebpf_set_node(n->e, &a1, &err));
-	OK(ebpf_set_node(n->e, &a2, &err));
+	struct ebpf_way none = {}, way = { .ifindex = if_nametoindex("un0"), .next_hop = k ? a1 : a2, .mtu = 1500 };
+	OK(ebpf_set_node(n->e, &a1, k ? &way : &none, &err));
+	OK(ebpf_set_node(n->e, &a2, k ? &none : &way, &err));
 	OK(ebpf_set_network(n->e, &in, &err));
 	OK(ebpf_set_network(n->e, &ov, &err));
 }

@@ -53,6 +53,7 @@ struct figure {
 extern struct bed beds[BEDS_MAX];
 extern size_t n_beds;
 extern bool guest;
+extern bool by_device;               /* tunnels by the VXLAN device rather than by the programs, to compare */
 extern char bpffs[64], cgroups[128]; /* directories of this run */
 
 /* ---- beds.c: every function exits with the reason when it cannot ---- */
