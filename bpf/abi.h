@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 11
+#define ABI_LAYOUT 12
 
 struct abi_addr {
 	__be32 w[4];
@@ -78,7 +78,8 @@ enum abi_drop {
 	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")                                  \
 	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")                                   \
 	X(ENCAP, "encap", "packets tunnelled to another node by our own headers")                                      \
-	X(DECAP, "decap", "packets (merged ones once) taken out of their tunnel at the uplink")
+	X(DECAP, "decap", "packets (merged ones once) taken out of their tunnel at the uplink")                        \
+	X(PROBE, "probe", "probes of other nodes answered, and answers to ours")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,
@@ -403,7 +404,8 @@ enum abi_hook { HOOK_UPLINK, HOOK_LO, HOOK_VXLAN, HOOK_TASK, HOOK_SOCKET, HOOK_M
 	X(HOST, "host")       /* to a client on this machine */                                                        \
 	X(ANSWER, "answer")   /* answered here (ARP, echo) */                                                          \
 	X(CONNECT, "connect") /* a socket pointed at a task */                                                         \
-	X(REFUSE, "refuse")   /* a socket refused */
+	X(REFUSE, "refuse")   /* a socket refused */                                                                   \
+	X(PROBE, "probe")     /* another node's answer to our probe: netns holds its token, len its size */
 enum abi_verdict {
 #define X(name, id) VERDICT_##name,
 	ABI_VERDICTS(X)
@@ -430,6 +432,22 @@ struct abi_seen {
 };
 _Static_assert(sizeof(struct abi_seen) == 88, "seen");
 _Static_assert(EVENT_MAX <= 32, "notes");
+
+/*
+ * A probe of the way between two nodes: a tunnelled packet of this VNI, which no network has, with this behind its UDP
+ * header. The other node sends it back, cut to its shortest.
+ */
+#define ABI_PROBE_VNI 1
+#define ABI_PROBE_MAGIC 0x6d657368
+#define ABI_PROBE_OFF 42 /* in the inner frame: Ethernet, IPv4, UDP */
+struct abi_probe {
+	__u32 magic;
+	__u32 size; /* of the whole, outer headers included */
+	__u64 token;
+	__u32 answer; /* 0: to be sent back */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct abi_probe) == 24, "probe");
 
 /* "watched": HASH, an address (or, with WATCH_NETNS, a namespace's cookie) and a port (0 = any) -> who watches it. */
 #define WATCH_NETNS (1ULL << 63)

@@ -65,6 +65,26 @@ SUBPROG int icmp_from_ingress(struct __sk_buff *skb, const struct arrival *a)
 	return icmp_to_task(skb, &p, &x);
 }
 
+/* "meshctl doctor" of another node asks whether packets of this size come here; or it is the answer to ours. */
+SUBPROG int probe(struct __sk_buff *skb, __be32 node)
+{
+	struct abi_probe p;
+
+	if (bpf_skb_load_bytes(skb, ABI_PROBE_OFF, &p, sizeof(p)) || p.magic != ABI_PROBE_MAGIC)
+		return drop(DROP_MALFORMED);
+	event(PROBE);
+	if (p.answer) {
+		if (is_seen())
+			seen_probe(p.token, p.size, node);
+		return TC_ACT_SHOT;
+	}
+	p.answer = 1;
+	if (bpf_skb_store_bytes(skb, ABI_PROBE_OFF, &p, sizeof(p), 0) ||
+	    bpf_skb_change_tail(skb, ABI_PROBE_OFF + sizeof(p), 0))
+		return drop(DROP_MALFORMED);
+	return to_node(skb, node, ABI_PROBE_VNI);
+}
+
 SUBPROG int on_arrival(struct __sk_buff *skb, const struct arrival *a)
 {
 	struct packet p;
@@ -74,6 +94,8 @@ SUBPROG int on_arrival(struct __sk_buff *skb, const struct arrival *a)
 		return drop(skb->protocol == bpf_htons(ETH_P_IPV6) ? DROP_IPV6 : DROP_ETHERTYPE);
 	if (!is_node(a->node))
 		return drop(DROP_UNKNOWN_NODE);
+	if (a->vni == ABI_PROBE_VNI)
+		return probe(skb, a->node);
 	if (parse4(skb, &p))
 		return drop(DROP_MALFORMED);
 	p.in = config.vxlan_ifindex;

@@ -213,6 +213,23 @@ SEEN_FN int seen_node(struct __sk_buff *skb, __be32 node, __u32 vni)
 	return seen_out(skb, VERDICT_NODE, config.vxlan_ifindex);
 }
 
+/* Our probe's answer is for everybody who listens. */
+SEEN_FN int seen_probe(__u64 token, __u32 size, __be32 node)
+{
+	struct abi_seen *s = seeing_of();
+
+	if (!s)
+		return 0;
+	__builtin_memset(s, 0, sizeof(*s));
+	s->hook = HOOK_VXLAN;
+	s->netns = token;
+	s->len = size;
+	s->node = node;
+	s->watchers = 0xffff;
+	send_seen(s, VERDICT_PROBE);
+	return 0;
+}
+
 /* ---- what programs call ---- */
 
 static __always_inline void see(struct __sk_buff *skb, enum abi_hook hook)

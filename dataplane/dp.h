@@ -118,6 +118,9 @@ void dp_watch_flows(struct dp *d, task_id task);
 void dp_watch(struct dp *d, unsigned watcher, struct dp_filter *f);
 void dp_unwatch(struct dp *d, unsigned watcher);
 
+/* The nftables ruleset of this network namespace as JSON text, without the elements of sets. Blocks some milliseconds. */
+int dp_ruleset_json(struct buf *out, struct mesh_err *err) MESH_MUST_CHECK;
+
 /* What was counted. Thread-safe; waits half a second at most, then gives the figures of last time. out must be cleared. */
 void dp_stats_get(struct dp *d, struct dp_stats *out);
 

@@ -179,7 +179,9 @@ static void set_event(const struct dp *d, struct dp_event *e, const struct dp_se
 		                .vni = s->vni,
 		                .length = s->length,
 		                .ttl = s->ttl,
-		                .watchers = s->watchers };
+		                .watchers = s->watchers,
+		                .mono_ns = s->mono_ns,
+		                .token = s->netns };
 	if (streq(e->new_from, e->from))
 		str_set(&e->new_from, "");
 	if (streq(e->new_to, e->to))

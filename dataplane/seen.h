@@ -84,6 +84,12 @@ struct dp_filter {
 	bool drops;                 /* and whatever is dropped, of anybody */
 };
 void dp_filter_fini(struct dp_filter *f);
+
+/* A probe as an event shows its answer: verdict "probe", its token, its size as length. */
+#define DP_PROBE_MIN 128
+#define DP_PROBE_MAX 9216
+/* What to send to a node's tunnel port, as UDP: size is that of the whole IPv4 packet. Appends size - 28 bytes. */
+void dp_probe_put(struct buf *out, unsigned size, uint64_t token);
 /* "10.0.0.1", "10.0.0.1:80". MESH_E_INVALID. */
 int dp_place_parse(const char *text, struct dp_place *out) MESH_MUST_CHECK;
 
@@ -112,7 +118,8 @@ struct dp_event {
 	char *device, *out_device, *network;
 	uint32_t vni, length, ttl;
 	struct str_list notes;
-	uint32_t watchers; /* not in JSON */
+	uint32_t watchers; /* not in JSON, as are these: */
+	uint64_t mono_ns, token;
 };
 struct dp_events {
 	SCH_LIST(struct dp_event) list;

@@ -176,7 +176,7 @@ void execs_free(struct execs *e);
 
 /* ---- handlers ---- */
 typedef void api_handler(struct req *r);
-api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_events, api_mesh_stats, api_mesh_trace, api_mesh_node,
+api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_events, api_mesh_stats, api_mesh_trace, api_mesh_doctor, api_mesh_node,
 	api_mesh_node_inspect, api_mesh_service_inspect, api_mesh_service_rebalance, api_swarm_inspect, api_swarm_init,
 	api_swarm_join, api_swarm_leave, api_swarm_update, api_swarm_unlockkey, api_swarm_unlock, api_node_list,
 	api_node_inspect, api_node_update, api_node_remove, api_service_list, api_service_inspect, api_service_create,

@@ -16,6 +16,7 @@ static const struct route routes[] = {
 	{ "GET", "/_mesh/node", api_mesh_node, 0 },
 	{ "GET", "/_mesh/stats", api_mesh_stats, R_MANAGER },
 	{ "GET", "/_mesh/trace", api_mesh_trace, R_MANAGER },
+	{ "GET", "/_mesh/doctor", api_mesh_doctor, R_MANAGER },
 	{ "GET", "/_mesh/nodes/{}", api_mesh_node_inspect, R_MANAGER },
 	{ "GET", "/_mesh/services/{}", api_mesh_service_inspect, R_MANAGER },
 	{ "POST", "/_mesh/services/{}/rebalance", api_mesh_service_rebalance, R_MANAGER },

@@ -87,6 +87,8 @@ void session_applied(struct session *s, uint64_t version);
 /* Something about this machine changed. */
 void session_describe(struct session *s);
 bool session_welcomed(const struct session *s);
+/* Node id of the manager it talks to, NULL while there is none. */
+const char *session_manager(const struct session *s);
 /* Asks the manager (enum wire_run_op); MESH_E_NO_LEADER at once when there is none. */
 void session_run(struct session *s, unsigned op, const struct md_task *t, api_done done, void *arg);
 

@@ -2,14 +2,17 @@
 /* The agent's side of ask_uv.c: what a manager wants to know of this node. */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "control/meshd/doctor.h"
 #include "control/meshd/meshd.h"
 #include "control/model/json.h"
 
 struct served {
 	struct serve *s;
 	uint32_t stream;
-	int watcher; /* -1: none */
+	int watcher;           /* -1: none */
+	struct doctor *doctor; /* NULL: none */
 };
 struct serve {
 	struct meshd *m;
@@ -61,6 +64,8 @@ static void served_free(struct served *d)
 	map_del(&d->s->calls, key);
 	if (d->watcher >= 0)
 		network_unwatch(d->s->m->network, d->watcher);
+	if (d->doctor)
+		doctor_cancel(d->doctor);
 	free(d);
 }
 
@@ -73,6 +78,8 @@ static void on_seen(void *arg, const struct dp_event *e, const struct mesh_err *
 		served_free(d);
 		return;
 	}
+	if (streq(e->verdict, "probe"))
+		return; /* the doctor's */
 	md_json_write(&w, &dp_event_schema, e);
 	send_record(d->s, d->stream, &w);
 }
@@ -127,6 +134,37 @@ static void serve_seen(struct serve *s, uint32_t stream, const struct str_list *
 	send_record(s, stream, &w);
 }
 
+/* ---- the doctor ---- */
+
+static void send_report(struct serve *s, uint32_t stream, const struct doctor_report *r)
+{
+	struct jw w = { 0 };
+	md_json_write(&w, &doctor_report_schema, r);
+	send_record(s, stream, &w);
+}
+
+static void on_checked(void *arg, const struct doctor_report *r)
+{
+	struct served *d = arg;
+	d->doctor = NULL;
+	send_report(d->s, d->stream, r);
+	send_end(d->s, d->stream, 0, NULL);
+	served_free(d);
+}
+
+/* The time first, at once: the manager compares clocks. */
+static void serve_check(struct serve *s, uint32_t stream, const struct str_list *args)
+{
+	struct served *d = XNEW(struct served);
+	struct doctor_report now = { .time = clock_wall_ns() };
+	char key[16];
+	*d = (struct served){ .s = s, .stream = stream, .watcher = -1 };
+	stream_key(stream, key);
+	map_put(&s->calls, key, d);
+	send_report(s, stream, &now);
+	d->doctor = doctor_run(s->m, args, on_checked, d);
+}
+
 void serve_end(struct serve *s, uint32_t stream)
 {
 	char key[16];
@@ -153,6 +191,10 @@ bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call)
 	}
 	if (streq(call->what, "seen")) {
 		serve_seen(s, stream, &call->args);
+		return true;
+	}
+	if (streq(call->what, "check")) {
+		serve_check(s, stream, &call->args);
 		return true;
 	}
 	struct mesh_err err = { 0 };

@@ -465,3 +465,8 @@ bool session_welcomed(const struct session *s)
 {
 	return s->welcomed;
 }
+
+const char *session_manager(const struct session *s)
+{
+	return s->conn && s->welcomed ? net_peer_of(s->conn)->node.s : NULL;
+}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the kernel's ring holds, what a scraper asks, and the places of a filter: the first byte chooses. */
+/* What the kernel's ring holds, what a scraper asks, the places of a filter, and rulesets: the first byte chooses. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/api/firewall.h"
 #include "control/meshd/scrape.h"
 #include "dataplane/ebpf/ebpf.h"
 
@@ -38,11 +39,21 @@ static void place(const uint8_t *p, size_t n)
 	free(text);
 }
 
+static void ruleset(const uint8_t *p, size_t n)
+{
+	const struct fw_packet packet = { "input", "udp", 4789, "10.0.0.2", "10.0.0.1" };
+	struct fw_finding f = { 0 };
+	json_t *j = json_loadb((const char *)p, n, 0, NULL);
+	if (j && firewall_drops(j, &packet, "mesh", &f) && !f.where[0])
+		abort();
+	json_decref(j);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	if (!n)
 		return 0;
-	(p[0] % 3 == 0 ? event : p[0] % 3 == 1 ? request : place)(p + 1, n - 1);
+	(p[0] % 4 == 0 ? event : p[0] % 4 == 1 ? request : p[0] % 4 == 2 ? place : ruleset)(p + 1, n - 1);
 	return 0;
 }

@@ -200,6 +200,65 @@ def test_trace_refuses_what_it_does_not_know(web):
     assert "not a swarm manager" in web.meshctl(2, "trace", rc=1).stderr
 
 
+# --- the doctor
+
+def findings(lab, rc=1):
+    out = lab.meshctl(1, "doctor", "--format", "json", rc=rc).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def wait_data_planes(lab):
+    wait_for(lambda: all("data plane is up" in lab.log(k) for k in lab.nodes), 30, "every data plane")
+
+
+def test_doctor_finds_nothing(lab):
+    wait_data_planes(lab)
+    got = findings(lab, rc=0)
+    assert [f["Node"] for f in got if f["Severity"] == "ok"] == ["n1", "n2", "n3"], got
+    full = json.loads(lab.meshctl(1, "doctor", "--full").stdout)
+    assert full["Well"] and all(p["Tunnel"] == "ok" and p["SizeMax"] == p["SizeTried"] == 1500 for r in full["Reports"] for p in r["Peers"])
+    assert len(full["Reports"]) == 3 and all(len(r["Peers"]) == 2 for r in full["Reports"])
+
+
+def test_doctor_names_a_firewall_rule(lab):
+    """Where the tunnel's packets leave n2: whichever way its data plane takes them in, they go out here."""
+    wait_data_planes(lab)
+    lab.node_exec(2, "nft", "add table netdev fw; add chain netdev fw out { type filter hook egress device eth0 priority 0; };"
+                  "add rule netdev fw out udp dport 4789 drop")
+    try:
+        got = [f for f in findings(lab) if f["Severity"] == "error"]
+    finally:
+        lab.node_exec(2, "nft", "delete table netdev fw")
+    assert sorted((f["Check"], *sorted((f["Node"], f["Peer"]))) for f in got) == [("tunnel", "n1", "n2"), ("tunnel", "n2", "n3")]
+    assert all("on n2 table netdev fw, chain out drops it: udp dport 4789 drop" in f["Text"] for f in got)
+    assert [f for f in findings(lab, rc=0) if f["Severity"] == "error"] == []
+
+
+def test_doctor_finds_a_black_hole(lab):
+    """The switch's port of n3 takes smaller packets than n3's link promises, and drops larger ones without a word."""
+    wait_data_planes(lab)
+    port = ["ip", "-n", f"mesh-{lab.name}-sw", "link", "set", "dev", "n3", "mtu"]
+    lab.run([*port, "1300"])
+    try:
+        got = [f for f in findings(lab) if f["Severity"] == "error"]
+    finally:
+        lab.run([*port, "1500"])
+    assert {(f["Check"], f["Node"], f["Peer"]) for f in got} == {("mtu", a, b) for a, b in
+                                                               (("n1", "n3"), ("n3", "n1"), ("n2", "n3"), ("n3", "n2"))}
+    size = int(re.search(r"packets of more than (\d+) do not arrive", got[0]["Text"])[1])
+    assert 1300 <= size <= 1304  # a bridge leaves room for a VLAN tag
+    assert f"mtu {size}" in got[0]["Mend"]
+
+
+def test_doctor_finds_a_silent_node(fresh_lab):
+    lab = fresh_lab(nodes=2, images=False)
+    wait_for(lambda: lab.meshctl(1, "doctor", rc=None).returncode == 0, 30, "a healthy cluster")
+    lab.verb("stop", 2)
+    got = [f for f in findings(lab) if f["Severity"] == "error"]
+    assert [(f["Check"], f["Node"]) for f in got] == [("node", "n2")] and "not connected" in got[0]["Text"]
+    assert "WARNING" in lab.meshctl(1, "doctor", rc=1).stdout or "ERROR" in lab.meshctl(1, "doctor", rc=1).stdout
+
+
 def test_metrics_listener(fresh_lab):
     """--metrics-addr: the same text and health over TCP, and nothing else."""
     lab = fresh_lab(nodes=1)
