@@ -109,6 +109,53 @@ def test_ping(world):
             assert "1 packets received" in world.exec(t, "ping", "-c", "1", "-W", "2", addr).stdout
 
 
+def label(world, *pairs):
+    world.meshctl(1, "service", "update", "-d", *[x for p in pairs for x in ("--label-add", p)], "web")
+
+
+def seen_at(world, a, n=12):
+    """Who answers n connections at a node's address; None when one is not answered."""
+    out = world.client("sh", "-c", f"for i in $(seq {n}); do curl -sS -m 2 http://{a}:8080/ || echo failed; done", rc=None).stdout
+    return None if "failed" in out else set(re.findall(r"host=(\S+)", out))
+
+
+def test_labels(world):
+    """Local tasks, affinity, sources, addresses, direct return: the same with either driver."""
+    here = {world.addr(world.node_number(t)): t["Status"]["ContainerStatus"]["ContainerID"][:12] for t in world.web}
+    label(world, "mesh.publish.local=prefer")
+    for a in world.addresses:
+        wait_for(lambda: seen_at(world, a) == {here[a]}, 10, f"{a} to serve by itself")
+    label(world, "mesh.publish.local=off", "mesh.affinity=client")
+    for a in world.addresses:
+        wait_for(lambda: len(seen_at(world, a, 20)) == 1, 10, f"{a} to give the client one task")
+    label(world, "mesh.affinity=none", "mesh.publish.return=direct")
+    for a in world.addresses:
+        wait_for(lambda: len(seen_at(world, a, 25)) == 3, 10, f"{a} to reach all, answered directly")
+    label(world, "mesh.publish.return=tunnel", "mesh.publish.sources=203.0.113.0/24")
+    for a in world.addresses:
+        wait_for(lambda: world.curl(f"http://{a}:8080/", rc=None, m=1).returncode == 28, 10, f"{a} to drop the client")
+    label(world, f"mesh.publish.sources=203.0.113.0/24,{world.client_addr}", f"mesh.publish.addresses={world.addr(1)}")
+    wait_for(lambda: seen_at(world, world.addr(1)), 10, "n1 to let the client in")
+    wait_for(lambda: world.curl(f"http://{world.addr(2)}:8080/", rc=None, m=1).returncode == 7, 10, "n2's address to refuse")
+    world.meshctl(1, "service", "update", "-d", "--label-rm", "mesh.publish.sources", "--label-rm", "mesh.publish.addresses", "web")
+    for a in world.addresses:
+        wait_for(lambda: len(seen_at(world, a, 25)) == 3, 10, f"{a} to be as before")
+
+
+def test_split(world):
+    other = world.create("--name", "other", "--network", "net", "-p", "8000", IMAGE)[0]["Status"]["ContainerStatus"]["ContainerID"][:12]
+    inside = lambda: set(re.findall(r"host=(\S+)", world.exec(world.ask[0], "sh", "-c", "for i in $(seq 12); do timeout 4 wget -q -O - http://web:8000/;"
+                                                              " done").stdout))
+    world.meshctl(1, "service", "split", "web=0", "other=1")
+    for a in world.addresses:
+        wait_for(lambda: seen_at(world, a) == {other}, 10, f"{a} to send everything there")
+    wait_for(lambda: inside() == {other}, 10, "the virtual IP to go there")
+    world.meshctl(1, "service", "split", "--rm", "web")
+    for a in world.addresses:
+        wait_for(lambda: other not in seen_at(world, a) and len(seen_at(world, a, 25)) == 3, 10, f"{a} to be as before")
+    world.meshctl(1, "service", "rm", "other")
+
+
 def test_restart_of_the_daemons(world):
     """Forwarding needs no daemon; a restarted one takes over what stands."""
     for k in world.nodes[1:]:
