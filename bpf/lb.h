@@ -11,6 +11,7 @@
 
 /* UDP has no SYN: for this long after a change an unknown flow may be an old one. */
 #define UDP_OLD_NS (60ULL * 1000000000)
+#define UDP_SWITCH_NS (3ULL * 1000000000)
 
 static __always_inline __u32 flow_hash(const struct packet *p, __u32 flags)
 {
@@ -121,6 +122,14 @@ static __always_inline bool keeps(const struct abi_backend *b, __u8 proto)
 	return proto == IPPROTO_UDP ? b && b->state == BACKEND_SERVING : takes_old(b);
 }
 
+/* A task that is to get nothing new, for traffic was switched elsewhere, keeps what it hears from soon. */
+static __always_inline __u64 udp_old_ns(__u32 backend)
+{
+	struct abi_backend *b = backend_of(backend);
+
+	return b && b->spare ? UDP_SWITCH_NS : UDP_OLD_NS;
+}
+
 /* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
 static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
 {
@@ -137,10 +146,9 @@ static __noinline __u32 choose_changing(struct abi_service *s, const struct pack
 			remember(&k, cur, begins);
 		return cur;
 	}
-	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > UDP_OLD_NS)
+	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > udp_old_ns(prev))
 		return cur;
-	if (p->proto == IPPROTO_TCP)
-		remember(&k, prev, false);
+	remember(&k, prev, false);
 	event(PREVIOUS);
 	return prev;
 }

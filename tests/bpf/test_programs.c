@@ -89,6 +89,7 @@ int main(void)
 		cmocka_unit_test(fragments),
 		cmocka_unit_test(too_big),
 		cmocka_unit_test(affinity),
+		cmocka_unit_test(datagrams_through_a_switch),
 		cmocka_unit_test(restart_sweeps),
 		cmocka_unit_test(every_drop_reason_was_hit),
 	};

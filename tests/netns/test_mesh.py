@@ -366,6 +366,43 @@ def test_mtu_follows_the_underlay(lab):
     wait_for(lambda: mtu() == "1450", 10, "the task's interface to grow again")
 
 
+CLOSING = """
+import socket, time
+t = socket.socket(); t.bind(("0.0.0.0", 9000)); t.listen()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 9000))
+while True:
+    data, who = s.recvfrom(2000); s.sendto(data, who)
+    if data == b"close":
+        break
+s.close()
+time.sleep(100000)
+"""
+REFUSED = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3); s.connect((sys.argv[1], 9000))
+if sys.argv[2:]:
+    s.send(b"close"); assert s.recv(100) == b"close"
+for _ in range(2):
+    try:
+        s.send(b"hello"); print("heard", s.recv(100))
+    except ConnectionRefusedError:
+        print("refused"); break
+"""
+
+
+def test_port_unreachable_reaches_the_client(lab):
+    """A task that closed its socket says so: to a client outside through either node, and to a task that dialled the service."""
+    overlay(lab, "net")
+    lab.create("--name", "web", "--network", "net", "-p", "9000:9000/udp", *on_node(2), *with_python()[:-2], sys.executable, "-c", CLOSING)
+    asker = lab.create("--name", "cli", "--network", "net", *on_node(1), *with_python())[0]
+    close = ["close"]
+    for a in lab.addresses:
+        out = wait_for(lambda: lab.client(sys.executable, "-c", REFUSED, a, *close, rc=None).stdout, 10, f"an answer through {a}")
+        assert out == "refused\n", (a, out)
+        close = []
+    assert lab.exec(asker, sys.executable, "-c", REFUSED, "web").stdout == "refused\n"
+
+
 # ---- who tries to cross ----
 
 CROSS = """

@@ -117,6 +117,51 @@ static void set_affine(const enum dp_backend_state *states, const bool *spare, u
 	OK(ebpf_set_service(e, &s, &err));
 }
 
+static int datagram_goes_to(int f)
+{
+	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
+	struct row r = {
+		.prog = PROG_UPLINK,
+		.dev = UP0,
+		.in = { .src = CLIENT, .dst = N1, .sport = (uint16_t)(30000 + f), .dport = 8099, .proto = UDP }
+	};
+	size_t n = build(&r.in, in_mem + 2), out_len;
+
+	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
+	return out_mem[2 + 5] - 21;
+}
+
+static void age_service(uint64_t key, uint64_t seconds)
+{
+	for (uint32_t i = 1; i < e->n_services; i++)
+		if (e->services[i].key == key)
+			e->services[i].changed_ns -= seconds * 1000000000u;
+}
+
+/* Datagram flows that are heard from soon after traffic was switched stay where they are, for good; others go along. */
+static void datagrams_through_a_switch(void **state)
+{
+	enum dp_backend_state states[CROWD];
+	bool spare[CROWD] = { true };
+	int mine[40], n = 0;
+
+	(void)state;
+	for (int i = 0; i < CROWD; i++)
+		states[i] = i < 2 ? DP_SERVING : DP_BACKEND_STATE_MAX;
+	set_affine(states, NULL, 0);
+	set_port(8099, 77, false);
+	for (int f = 0; n < 40; f++)
+		if (datagram_goes_to(f) == 0)
+			mine[n++] = f;
+	set_affine(states, spare, 0);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(datagram_goes_to(mine[i]), 0);
+	age_service(77, 4);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(datagram_goes_to(mine[i]), i < 20 ? 0 : 1);
+	ebpf_del_service(e, 77);
+}
+
 /* A client's connections all go where its first went, also when the set changes; open ones stay when that ends. */
 static void affinity(void **state)
 {
