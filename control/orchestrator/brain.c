@@ -404,7 +404,7 @@ static void look_at_services(struct brain *b)
 		MAP_FOREACH(&b->unallocated, e)
 			set_add(&dirty, e->key);
 	MAP_FOREACH(&dirty, e) {
-		if (b->budget <= 0) {
+		if (b->budget < SLOT_BUDGET) {
 			brain_dirty(b, e->key);
 			continue;
 		}

@@ -18,6 +18,8 @@
 
 /* Objects one step may write, so that a command stays small; the rest waits for the next step. */
 #define STEP_BUDGET 1000
+/* What the decision about one slot may write. With less left there is no use in a look at a service. */
+#define SLOT_BUDGET 4
 /* Longer than its grace period and this, an old task does not hold up the one that replaces it. */
 #define OLD_TASK_PATIENCE (60 * NS_PER_SEC)
 #define NEVER INT64_MAX

@@ -292,7 +292,7 @@ static void decide_good(struct look *l, struct slot *s)
 
 void slot_decide(struct look *l, struct slot *s)
 {
-	if (l->b->budget < 4) {
+	if (l->b->budget < SLOT_BUDGET) {
 		brain_dirty(l->b, l->m->id);
 		return;
 	}
