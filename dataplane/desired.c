@@ -165,6 +165,36 @@ void desired_touch_task(struct desired *d, const task_id *task, const network_id
 		claim_endpoint(d, e, e, e);
 }
 
+/* ---- networks ------------------------------------------------------------------------------------ */
+
+static struct desired_net *net_of(struct desired *d, const network_id *n)
+{
+	struct desired_net *net = map_get(&d->by_network, n->s);
+	if (net)
+		return net;
+	net = XNEW(struct desired_net);
+	net->services = HSET(struct dp_service, id);
+	net->endpoints = HSET(struct dp_endpoint, task);
+	map_put(&d->by_network, n->s, net);
+	return net;
+}
+
+/* new (nullable) is in force now instead of old (nullable), which has the same key. */
+static void place_on_network(struct desired *d, int kind, const void *old, void *new)
+{
+	const void *any = new ? new : old;
+	const struct dp_service *s = any;
+	const struct dp_endpoint *e = any;
+	if (!any || (kind != DP_SERVICE && kind != DP_ENDPOINT))
+		return;
+	struct desired_net *net = net_of(d, kind == DP_SERVICE ? &s->network : &e->network);
+	struct hset *h = kind == DP_SERVICE ? &net->services : &net->endpoints;
+	if (new)
+		(void)hset_put(h, new);
+	else
+		(void)hset_del(h, kind == DP_SERVICE ? (const void *)&s->id : (const void *)&e->task);
+}
+
 /* ---- changes ------------------------------------------------------------------------------------- */
 
 static void touch(struct desired *d, int kind, const void *obj)
@@ -190,6 +220,13 @@ static void clear(struct desired *d)
 {
 	for (int k = 0; k < DP_KIND_MAX; k++)
 		clear_kind(d, k);
+	MAP_FOREACH(&d->by_network, e) {
+		struct desired_net *net = e->value;
+		hset_fini(&net->services);
+		hset_fini(&net->endpoints);
+		free(net);
+	}
+	map_fini(&d->by_network);
 	MAP_FOREACH(&d->claims, e)
 		free(e->value);
 	map_fini(&d->claims);
@@ -252,6 +289,7 @@ static void apply_change(struct desired *d, struct dp_change *c, const struct ma
 		map_del(map_of(d, c->kind), k);
 	else
 		map_put(map_of(d, c->kind), k, obj);
+	place_on_network(d, c->kind, old, c->del ? NULL : obj);
 	sch_free(schemas[c->kind], c->del ? obj : NULL);
 	sch_free(schemas[c->kind], old);
 }

@@ -13,6 +13,7 @@
 #ifndef DATAPLANE_DESIRED_H
 #define DATAPLANE_DESIRED_H
 
+#include "base/hset.h"
 #include "base/map.h"
 #include "dataplane/state.h"
 
@@ -29,10 +30,17 @@ struct desired {
 	struct map networks;   /* network id -> struct dp_network */
 	struct map services;   /* "service/network" -> struct dp_service */
 	struct map endpoints;  /* "task/network" -> struct dp_endpoint */
+	struct map by_network; /* network id -> struct desired_net */
 	struct map claims;     /* key -> struct claim; none is empty */
 	struct map dirty;      /* claims that changed; the caller clears it */
 	bool all_dirty;        /* what claims lead to changed: a node, a network; the caller clears it */
 	struct map dirty_nets; /* ids of networks whose names may have changed; the caller clears it */
+};
+
+/* What is on a network; in no order. */
+struct desired_net {
+	struct hset services;  /* of struct dp_service, by id */
+	struct hset endpoints; /* of struct dp_endpoint, by task */
 };
 
 #define DESIRED_CLAIM_MAX (2 * (MESH_ID_LEN + 1) + 64)

@@ -85,15 +85,25 @@ size_t dp_task_zones(struct dp *d, const struct dp_task *t, struct dns_zone **ou
 	return len;
 }
 
-struct net_objects {
-	struct VEC(const struct dp_service *) services;
-	struct VEC(const struct dp_endpoint *) endpoints;
-};
-
-static struct dns_zone *build_zone(const struct dp *d, const struct dp_network *net, const struct net_objects *o)
+static struct dns_zone *build_zone(const struct dp *d, const struct dp_network *net)
 {
-	(void)d;
-	return dns_zone_new(net, o->services.data, o->services.len, o->endpoints.data, o->endpoints.len);
+	struct VEC(const struct dp_service *) services = { 0 };
+	struct VEC(const struct dp_endpoint *) endpoints = { 0 };
+	const struct desired_net *on = map_get(&d->desired.by_network, net->id.s);
+	if (on) {
+		HSET_FOREACH(&on->services, struct dp_service, s)
+		vec_push(&services, s);
+		HSET_FOREACH(&on->endpoints, struct dp_endpoint, ep)
+		{
+			bool gone = ID_EQ(ep->node, d->desired.self) && map_has(&d->down, ep->task.s);
+			if (!gone)
+				vec_push(&endpoints, ep);
+		}
+	}
+	struct dns_zone *z = dns_zone_new(net, services.data, services.len, endpoints.data, endpoints.len);
+	vec_fini(&services);
+	vec_fini(&endpoints);
+	return z;
 }
 
 /* Nobody sees the names of the ingress network, and it is the largest. */
@@ -113,31 +123,12 @@ static void apply_names(struct dp *d)
 	size_t n = 0, max = d->desired.dirty_nets.count;
 	if (!max)
 		return;
-	struct map objects = { 0 };
 	CLEAN_FREE struct dns_zone **old = xcalloc(max, sizeof(*old)), **new = xcalloc(max, sizeof(*new));
-	MAP_FOREACH(&d->desired.dirty_nets, e)
-		map_put(&objects, e->key, XNEW(struct net_objects));
-	MAP_FOREACH(&d->desired.services, e) {
-		struct net_objects *o = map_get(&objects, ((struct dp_service *)e->value)->network.s);
-		if (o)
-			vec_push(&o->services, e->value);
-	}
-	MAP_FOREACH(&d->desired.endpoints, e) {
-		const struct dp_endpoint *ep = e->value;
-		struct net_objects *o = map_get(&objects, ep->network.s);
-		bool gone = ID_EQ(ep->node, d->desired.self) && map_has(&d->down, ep->task.s);
-		if (o && !gone)
-			vec_push(&o->endpoints, ep);
-	}
-	MAP_FOREACH(&objects, e) {
-		struct net_objects *o = e->value;
+	MAP_FOREACH(&d->desired.dirty_nets, e) {
 		const struct dp_network *net = map_get(&d->desired.networks, e->key);
-		new[n] = net ? build_zone(d, net, o) : NULL;
+		new[n] = net ? build_zone(d, net) : NULL;
 		old[n] = new[n] ? map_put(&d->zones, e->key, new[n]) : map_del(&d->zones, e->key);
 		n++;
-		vec_fini(&o->services);
-		vec_fini(&o->endpoints);
-		free(o);
 	}
 	dns_server_swap(d->dns, old, new, n);
 	/* A network that is new to the resolver: tasks that were attached before it came. */
@@ -152,7 +143,6 @@ static void apply_names(struct dp *d)
 	}
 	for (size_t i = 0; i < n; i++)
 		dns_zone_free(old[i]);
-	map_fini(&objects);
 	map_fini(&d->desired.dirty_nets);
 }
 

@@ -621,6 +621,21 @@ static void same_tables(const struct plan_table *a, const struct plan_table *b)
 	}
 }
 
+/* Everything is on its network, and nothing else is. */
+static void check_networks(const struct desired *d)
+{
+	size_t n_services = 0, n_endpoints = 0;
+	MAP_FOREACH(&d->by_network, e) {
+		const struct desired_net *net = e->value;
+		HSET_FOREACH(&net->services, struct dp_service, s)
+		n_services += strcmp(s->network.s, e->key) == 0;
+		HSET_FOREACH(&net->endpoints, struct dp_endpoint, ep)
+		n_endpoints += strcmp(ep->network.s, e->key) == 0;
+	}
+	assert_int_equal(n_services, d->services.count);
+	assert_int_equal(n_endpoints, d->endpoints.count);
+}
+
 static void same_problems(const struct map *a, const struct map *b)
 {
 	assert_int_equal(a->count, b->count);
@@ -671,6 +686,7 @@ static void test_what_changed_is_enough(void **state)
 		pass(&all);
 		same_tables(&some.have, &all.have);
 		same_problems(&some.problems, &all.problems);
+		check_networks(&some.desired);
 	}
 	world_fini(&some);
 	world_fini(&all);
