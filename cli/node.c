@@ -120,6 +120,16 @@ static void print_plugins(const json_t *plugins)
 	}
 }
 
+/* What the engine's API has no field for; an engine that is asked instead of meshd does not know the question. */
+static void print_data_plane(struct cli *c, const json_t *n)
+{
+	JSON_CLEAN more = NULL;
+	struct mesh_err err = { 0 };
+
+	if (api_get(c, &more, &err, "/_mesh/nodes/%s", js(n, "ID")) >= 0 && *js(more, "DataPlane"))
+		printf("Data Plane:\t\t%s\n", js(more, "DataPlane"));
+}
+
 static int pretty(struct cli *c, json_t *n, struct mesh_err *err)
 {
 	char text[64] = "";
@@ -127,7 +137,6 @@ static int pretty(struct cli *c, json_t *n, struct mesh_err *err)
 	json_t *v;
 	const char *key;
 
-	(void)c;
 	(void)err;
 	CLEAN_FREE char *state = capitalised(js(n, "Status.State"));
 	CLEAN_FREE char *availability = capitalised(js(n, "Spec.Availability"));
@@ -162,6 +171,7 @@ static int pretty(struct cli *c, json_t *n, struct mesh_err *err)
 	       (double)ji(n, "Description.Resources.NanoCPUs") / 1e9, text);
 	print_plugins(jo(n, "Description.Engine.Plugins"));
 	printf("Engine Version:\t\t%s\n", js(n, "Description.Engine.EngineVersion"));
+	print_data_plane(c, n);
 	if (json_object_size(jo(n, "Description.Engine.Labels"))) {
 		printf("Engine Labels:\n");
 		json_object_foreach(jo(n, "Description.Engine.Labels"), key, v)

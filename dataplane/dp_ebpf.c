@@ -5,10 +5,15 @@
 #include "base/log.h"
 #include "dataplane/dp_int.h"
 
-static void say_tunnel(struct dp *d)
+/* What this kernel has and lacks; known once something has been attached. */
+static void say_how(struct dp *d)
 {
 	const char *why = ebpf_device_reason(d->ebpf);
 	size_t n = strlen(d->driver);
+	n += (size_t)snprintf(d->driver + n, sizeof(d->driver) - n, "; attached by %s",
+	                      ebpf_has_tcx(d->ebpf) ? "tcx links" : "clsact filters, for want of tcx (Linux 6.6)");
+	if (n >= sizeof(d->driver))
+		return;
 	if (why)
 		snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by the VXLAN device: %s", why);
 	else
@@ -38,7 +43,7 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 		steer_remove(old, d->vxlan_ifindex);
 	steer_close(old);
 	if (!rc)
-		say_tunnel(d);
+		say_how(d);
 	return rc;
 }
 

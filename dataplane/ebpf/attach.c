@@ -103,6 +103,11 @@ static bool by_tcx(const struct ebpf *e, enum ebpf_prog p)
 	return e->use_tcx && p != PROG_TASK;
 }
 
+bool ebpf_has_tcx(const struct ebpf *e)
+{
+	return e->use_tcx;
+}
+
 int ebpf_attach_prog(struct ebpf *e, enum ebpf_prog p, unsigned ifindex, struct mesh_err *err)
 {
 	struct attachment *a = attachment_of(e, p, ifindex);

@@ -50,6 +50,9 @@ void ebpf_close(struct ebpf *e);
 /* Detaches and unpins everything, then frees. */
 void ebpf_destroy(struct ebpf *e);
 
+/* Are devices attached to by tcx links? If not, this kernel has none and clsact filters do the same. */
+bool ebpf_has_tcx(const struct ebpf *e);
+
 /* Starts a pass: what is not set or attached again until ebpf_sweep is removed by it. */
 void ebpf_mark(struct ebpf *e);
 void ebpf_sweep(struct ebpf *e);

@@ -54,6 +54,8 @@ def hosts_of(ask, tries=40):
 def test_driver_is_said(world):
     for k, driver in DRIVERS[world.plane].items():
         assert f'driver="{driver}: ' in world.log(k)
+        said = world.meshctl(1, "node", "inspect", "--pretty", f"n{k}").stdout
+        assert f"Data Plane:\t\t{driver}: " in said
 
 
 def test_published_ports_from_outside(world):

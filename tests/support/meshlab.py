@@ -20,9 +20,13 @@ SUPPORT = os.path.join(ROOT, "tests", "support")
 IMAGE, IMAGE2 = "mesh-demo:1", "mesh-demo:2"
 
 
+# A machine that is emulated takes longer for everything.
+SLOW = float(os.environ.get("MESH_TEST_SLOW", "1"))
+
+
 def wait_for(cond, timeout=20, what="the condition", every=0.05):
     """What cond returns once it is true; an exception in it counts as not yet."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOW
     while True:
         last = None
         try:
@@ -33,7 +37,7 @@ def wait_for(cond, timeout=20, what="the condition", every=0.05):
         except (AssertionError, OSError, LookupError, ValueError, subprocess.TimeoutExpired) as e:
             last = e
         if time.monotonic() > end:
-            raise AssertionError(f"waited {timeout} s for {what}; last: {last!r}")
+            raise AssertionError(f"waited {timeout * SLOW:g} s for {what}; last: {last!r}")
         time.sleep(every)
 
 
@@ -142,7 +146,7 @@ class Lab:
 
     # --- running things
     def run(self, argv, rc=0, stdin=None, timeout=60, env=None, text=True):
-        p = subprocess.run(argv, input=stdin, capture_output=True, text=text, timeout=timeout, env=env or self.env)
+        p = subprocess.run(argv, input=stdin, capture_output=True, text=text, timeout=timeout * SLOW, env=env or self.env)
         if rc is not None and p.returncode != rc:
             raise AssertionError(f"{' '.join(argv)}: ended with {p.returncode}, not {rc}\n{p.stdout}\n{p.stderr}")
         return p
