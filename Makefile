@@ -158,7 +158,7 @@ vm-deps:
 check-vm: deps vm-deps ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
 	$(THEN) run-check-vm
 run-check-vm: all tests images
-	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 900; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
+	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 1500; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
 includes: ## check that includes only point where docs/architecture.md says they may
 	$(Q)/usr/bin/python3 tests/includes.py
 golden-update: all tests ## rewrite the golden files from what the code says now

@@ -29,7 +29,7 @@ run-bench-path: bench-peers $(B)/bench/path
 bench-peers:
 	$(Q)$(call install_missing,haproxy dnsmasq-base unbound nsd knot dnsperf iptables ipvsadm)
 
-# ROUNDS=1 is the cheap one: the clock has no noise, rounds agree to a percent.
+# VM_ROUNDS=1, the default, is the cheap one: the clock has no noise, rounds agree to a percent. VM_WORD="..." picks.
 .PHONY: bench-vm
 bench-vm: deps vm-deps bench-peers ## instructions an operation on Debian's stock kernel, beside real IPVS and Swarm's chain
 	$(THEN) run-bench-vm

@@ -5,4 +5,4 @@ tools="$(command -v sh ip bridge sysctl modprobe iptables-legacy ipvsadm nft) $M
 for t in $tools; do readlink -f $t; ldd $t | grep -o '/[^ )]*'; done | sort -u | xargs -n 1 readlink -f | xargs touch -c
 modprobe -a iptable_filter iptable_mangle iptable_nat
 echo "kernel $(uname -r)"
-"$MESH_BUILD/bench/path" -g -r "${ROUNDS:-1}" ${WORD:+-p "$WORD"} -o /mnt/keep/bench-vm.json
+"$MESH_BUILD/bench/path" -g -r "${VM_ROUNDS:-1}" ${VM_WORD:+-p "$VM_WORD"} -o /mnt/keep/bench-vm.json

@@ -121,6 +121,7 @@ static struct figure measure(const struct ends *e, enum op op)
 	}
 	struct figure f = { .cpu_us = (now_of(CLOCK_PROCESS_CPUTIME_ID) - c0) / n,
 		            .wall_us = (now_of(CLOCK_MONOTONIC) - w0) / n };
+	f.rate = 1e6 / f.wall_us;
 	if (op != BULK) {
 		qsort(took, (size_t)n, sizeof(*took), by_value);
 		f.wall_us = took[n / 2];
@@ -207,5 +208,6 @@ void run_round(struct bed *b, int r)
 		b->cpu[op][r] = f[op].cpu_us;
 		b->wall[op][r] = f[op].wall_us;
 		b->p99[op][r] = f[op].p99_us;
+		b->rate[op][r] = f[op].rate;
 	}
 }

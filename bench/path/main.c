@@ -34,8 +34,9 @@
 static const struct kind kinds[] = {
 	{ DIRECT, "", 0, 0, ON_BOTH, direct_routed, 1 },
 	{ "the same with conntrack", DIRECT, 0, 0, ON_GUEST, conntrack, 1 },
-	{ MESH, DIRECT, 0, 0, ON_BOTH, mesh_here, 1 },
-	{ "mesh, 10000 services", MESH, 1.05, 0, ON_HOST, mesh_here, 10000 },
+	{ MESH, DIRECT, 0, 0, OURS | ON_BOTH, mesh_here, 1 },
+	{ "mesh, 10000 services", MESH, 1.05, 0, OURS | ON_HOST, mesh_here, 10000 },
+	{ "nft driver, mesh, task on the node dialled", DIRECT, 0, 0, OURS | ON_BOTH, nft_mesh_here, 1 },
 	{ "IPVS rr", DIRECT, 0, 0, ON_BOTH, ipvs_rr, 1 },
 	{ "IPVS mh", DIRECT, 0, 0, ON_GUEST, ipvs_mh, 1 },
 	{ "IPVS rr with conntrack, as Docker sets it", DIRECT, 0, 0, ON_BOTH, ipvs_docker, 1 },
@@ -45,14 +46,17 @@ static const struct kind kinds[] = {
 	{ "iptables DNAT, 10000 services", DIRECT, 0, 0, ON_HOST, iptables_dnat, 10000 },
 	{ "HAProxy, TCP mode, in the node", DIRECT, 0, 0, ON_HOST, haproxy, 1 },
 	{ ROUTED, DIRECT, 0, 0, ON_BOTH, routed_two, 1 },
-	{ "mesh over two nodes, return=tunnel", ROUTED, 1.15, 325, ON_BOTH, mesh_tunnel, 1 },
-	{ "mesh over two nodes, return=direct", ROUTED, 1.15, 305, ON_BOTH, mesh_direct, 1 },
+	{ "mesh over two nodes, return=tunnel", ROUTED, 1.15, 325, OURS | ON_BOTH, mesh_tunnel, 1 },
+	{ "mesh over two nodes, return=direct", ROUTED, 1.15, 305, OURS | ON_BOTH, mesh_direct, 1 },
+	{ "nft driver, mesh over two nodes", ROUTED, 0, 0, OURS | ON_BOTH, nft_mesh_two, 1 },
 	{ "Swarm-like ingress (statistic for IPVS)", ROUTED, 0, 0, ON_HOST, swarm, 1 },
 	{ "Swarm's ingress, real IPVS, two nodes", ROUTED, 0, 0, ON_BOTH, swarm_ipvs, 1 },
 	{ VXLAN, ROUTED, 0, 0, ON_BOTH, vxlan_bridge, 1 },
-	{ "overlay, two nodes", VXLAN, 0.85, 290, ON_BOTH, overlay_two, 1 },
-	{ SAME, DIRECT, 0, 0, ON_BOTH, task_to_task, 1 },
-	{ "task to VIP, same node", SAME, 1.02, 219, ON_BOTH, task_to_vip, 1 },
+	{ "overlay, two nodes", VXLAN, 0.85, 290, OURS | ON_BOTH, overlay_two, 1 },
+	{ "nft driver, overlay, two nodes", VXLAN, 0, 0, OURS | ON_BOTH, nft_overlay, 1 },
+	{ SAME, DIRECT, 0, 0, OURS | ON_BOTH, task_to_task, 1 },
+	{ "task to VIP, same node", SAME, 1.02, 219, OURS | ON_BOTH, task_to_vip, 1 },
+	{ "nft driver, task to VIP, same node", SAME, 0, 0, OURS | ON_BOTH, nft_vip, 1 },
 };
 
 static int home;
@@ -72,6 +76,7 @@ static void cleanup(void)
 		if (beds[i].helper)
 			kill(beds[i].helper, SIGTERM);
 	ours_destroy();
+	nft_destroy();
 	enter(home);
 	umount2(bpffs, MNT_DETACH);
 	rmdir(bpffs);

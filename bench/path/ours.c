@@ -9,16 +9,6 @@
 
 #include "bench/path/path.h"
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		int _rc = (call);                                                                                      \
-		if (_rc) {                                                                                             \
-			fprintf(stderr, "bench-path: %s: %s\n", #call, mesh_err_text(&err, _rc));                      \
-			exit(1);                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
 /*
  * Two nodes, a client outside and a task a bed dials from or to. Loading the programs is most of the work of making a
  * bed, under emulation above all, so that beds share a world: they differ in what is dialled.

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/types.h>
 
 #include "base/mem.h"
@@ -30,11 +31,11 @@ struct kind {
 	const char *name, *peer;
 	double aim;
 	unsigned aim_k;
-	unsigned on; /* ON_HOST | ON_GUEST */
+	unsigned on; /* ON_HOST | ON_GUEST, OURS */
 	void (*make)(struct bed *b);
 	unsigned services;
 };
-enum { ON_HOST = 1, ON_GUEST = 2, ON_BOTH = 3 };
+enum { ON_HOST = 1, ON_GUEST = 2, ON_BOTH = 3, OURS = 4 };
 struct bed {
 	const struct kind *kind;
 	int client, server, listen_port;
@@ -44,11 +45,21 @@ struct bed {
 	const char *cgroup;  /* the client is in it */
 	pid_t helper;
 	int node[2]; /* of peers */
-	double cpu[OP_MAX][ROUNDS_MAX], wall[OP_MAX][ROUNDS_MAX], p99[OP_MAX][ROUNDS_MAX];
+	double cpu[OP_MAX][ROUNDS_MAX], wall[OP_MAX][ROUNDS_MAX], p99[OP_MAX][ROUNDS_MAX], rate[OP_MAX][ROUNDS_MAX];
 };
 struct figure {
-	double cpu_us, wall_us, p99_us;
+	double cpu_us, wall_us, p99_us, rate; /* wall_us: the median; rate: operations a second */
 };
+
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		struct mesh_err err = {};                                                                              \
+		int _rc = (call);                                                                                      \
+		if (_rc) {                                                                                             \
+			fprintf(stderr, "bench-path: %s: %s\n", #call, mesh_err_text(&err, _rc));                      \
+			exit(1);                                                                                       \
+		}                                                                                                      \
+	} while (0)
 
 extern struct bed beds[BEDS_MAX];
 extern size_t n_beds;
@@ -75,6 +86,13 @@ void overlay_two(struct bed *b);
 void task_to_task(struct bed *b);
 void task_to_vip(struct bed *b);
 void ours_destroy(void);
+
+/* ---- nft_driver.c ---- */
+void nft_mesh_here(struct bed *b);
+void nft_mesh_two(struct bed *b);
+void nft_overlay(struct bed *b);
+void nft_vip(struct bed *b);
+void nft_destroy(void);
 
 /* ---- peers.c ---- */
 void direct_routed(struct bed *b);

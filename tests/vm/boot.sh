@@ -3,7 +3,7 @@
 # Boots Debian's stock kernel in qemu over this machine's own root (read-only, 9p, with a tmpfs on top) and runs a script.
 #   tests/vm/boot.sh [-i] BUILD_DIR SCRIPT [SECONDS]    exit status: the script's; 77 when something it needs is missing
 #   -i   one CPU whose clock is the instructions it executed, one a nanosecond: what code costs, exactly
-# Files that the script leaves in /mnt/keep are copied to BUILD_DIR; the guest's words to this machine go to /mnt/log.
+# Variables VM_* are handed on. Files that the script leaves in /mnt/keep are copied to BUILD_DIR; the guest's words to this machine go to /mnt/log.
 # The guest is what most users run: kernel 6.1, pure cgroup v2, modules. Nothing it does reaches this machine.
 set -eu
 cpus="-accel tcg,thread=multi,tb-size=512 -smp 2"
@@ -72,6 +72,7 @@ out=$(mktemp -d)
 mkdir "$out/keep"
 trap 'rm -rf "$out"' EXIT
 cp "$script" "$out/script"
+env | sed -n "s/^\(VM_[A-Z]*\)=\(.*\)/\1='\2'; export \1/p" >"$out/env"
 cat >"$vm/guest.sh" <<GUEST
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root MESH_BUILD=$build
 mount -t tmpfs t /run; mount -t tmpfs t /var/lib; mount -t tmpfs t /mnt
@@ -80,6 +81,7 @@ mkdir -p /lib/modules/$version; mount --bind $vm/kernel/lib/modules/$version /li
 ip link set lo up
 for m in vxlan veth bridge cls_bpf sch_ingress nf_tables nft_masq nft_ct nft_nat nft_chain_nat tcp_diag udp_diag inet_diag ip_vs ip_vs_rr ip_vs_mh xt_ipvs; do modprobe -q \$m; done
 cd $(cd "$here/../.." && pwd)
+. /mnt/env
 sh /mnt/script >/mnt/log 2>&1
 echo \$? >/mnt/rc
 sync
