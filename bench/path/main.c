@@ -10,7 +10,9 @@
  *   two nodes  client 172.31.9.100 ── n1 172.31.8.11 ── 172.31.8.12 n2 ── task;  direct return: n2 ── client
  *   overlay    task ── n1 172.31.8.11 ── 172.31.8.12 n2 ── task
  *
- *   bench/path [-g] [-r rounds] [-o file.json] [-p part of a path's name] [-d]     -d: tunnels by the VXLAN device
+ *   bench/path [-g] [-r rounds] [-o file.json] [-p part of a path's name] [-d] [-c control]
+ *     -d   tunnels by the VXLAN device
+ *     -c   a fifo of perf record's: profiling is enabled when all has been made
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,18 +108,20 @@ static void make_beds(const char *part)
 
 int main(int argc, char **argv)
 {
-	const char *out = NULL, *part = NULL;
+	const char *out = NULL, *part = NULL, *control = NULL;
 	int rounds = 7, o;
 	struct rlimit files;
 	cpu_set_t one;
 
-	while ((o = getopt(argc, argv, "dgr:o:p:")) != -1) {
+	while ((o = getopt(argc, argv, "dgr:o:p:c:")) != -1) {
 		if (o == 'r')
 			rounds = atoi(optarg);
 		else if (o == 'o')
 			out = optarg;
 		else if (o == 'p')
 			part = optarg;
+		else if (o == 'c')
+			control = optarg;
 		else if (o == 'g')
 			guest = true;
 		else if (o == 'd')
@@ -142,6 +146,8 @@ int main(int argc, char **argv)
 	sched_setaffinity(0, sizeof(one), &one);
 	atexit(cleanup);
 	make_beds(part);
+	if (control)
+		sh("echo enable >%s", control);
 	/* To warm up: all of them, where the caches of a CPU count; in a guest only what comes first. */
 	for (size_t i = 0; i < (guest ? 1 : n_beds); i++)
 		run_round(&beds[i], -1);

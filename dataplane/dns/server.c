@@ -23,6 +23,7 @@
 #define FORWARDS_MAX 4096      /* waiting for upstream resolvers, all tasks together */
 #define TASK_FORWARDS_MAX 1024 /* of one task, so that one cannot starve the others */
 #define CONNS_MAX 64           /* TCP clients of one task */
+#define QUEUE_BYTES (4 << 20)  /* of a task's questions; the kernel doubles it and takes 768 for a small one */
 #define CONN_IDLE_NS (10 * NS_PER_SEC)
 #define TRY_NS (2 * NS_PER_SEC)
 #define CONF_CHECK_NS (1 * NS_PER_SEC)
@@ -842,6 +843,15 @@ static void set_zones(struct task *t, struct dns_zone *const *zones, size_t n_zo
 			t->zones[t->n_zones++] = zones[i];
 }
 
+/* Questions may come in thousands before the thread next runs: none of 10 000 is lost for want of room. */
+static void widen(int fd)
+{
+	int size = QUEUE_BYTES;
+
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)))
+		log_debug("cannot widen the queue of a resolver error=\"%s\"", strerror(errno));
+}
+
 void dns_server_add(struct dns_server *s, const char *task, int udp, int tcp, const struct str_list *nameservers,
                     struct dns_zone *const *zones, size_t n_zones)
 {
@@ -858,6 +868,7 @@ void dns_server_add(struct dns_server *s, const char *task, int udp, int tcp, co
 	for (size_t i = 0; nameservers && i < nameservers->n; i++)
 		dns_upstreams_add(&t->own, nameservers->v[i]);
 	set_zones(t, zones, n_zones);
+	widen(udp);
 	replace_fd(s, &t->udp, udp);
 	replace_fd(s, &t->tcp, tcp);
 	pthread_mutex_unlock(&s->lock);
