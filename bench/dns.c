@@ -259,7 +259,7 @@ static double now_us(void)
 static int connected(const char *addr)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(53) };
-	struct timeval limit = { .tv_usec = 300000 };
+	struct timeval limit = { .tv_sec = 3 };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	inet_pton(AF_INET, addr, &to.sin_addr);
