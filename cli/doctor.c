@@ -64,13 +64,13 @@ const struct command cmd_doctor = {
 	.usage = "[OPTIONS]",
 	.summary = "Find out what is wrong between and on the nodes, and how to mend it",
 	.more = "Every node looks at itself and tries its ways to all others: the managers' control port (TCP), the "
-	        "tunnel\n"
+		"tunnel\n"
 		"port (UDP) with packets through the data path itself, and the largest packet that really arrives, "
-	        "which\n"
+		"which\n"
 		"finds links that swallow large ones. Beside that: clocks, versions, the driver and why it is that "
-	        "one,\n"
+		"one,\n"
 		"published ports that a process of a node shadows, what other builds left behind. Where nothing "
-	        "passes, the\n"
+		"passes, the\n"
 		"nftables rule that eats it is named, if it is on one of the two nodes.\n"
 		"\n"
 		"Takes some seconds when packets are lost. Ask a manager. Status 1 when there is an error.",

@@ -218,10 +218,8 @@ void dp_do_watch(struct dp *d, unsigned watcher, struct dp_filter *f)
 	if (d->drv->watch)
 		rc = d->drv->watch(d, watcher, f, &err);
 	else
-		rc = mesh_fail(
-			&err, MESH_E_UNSUPPORTED,
-			"the %s driver cannot show packets (nft monitor trace on the node can); it counts connections",
-			d->drv->name);
+		rc = mesh_fail(&err, MESH_E_UNSUPPORTED,
+		               "the %s driver cannot show packets (nft monitor trace on the node can)", d->drv->name);
 	if (!rc) {
 		d->watchers |= 1u << watcher;
 		return;

@@ -154,7 +154,7 @@ int dp_place_parse(const char *text, struct dp_place *out)
 static void single(struct buf *b, const char *name, const char *type, const char *help, uint64_t v)
 {
 	prom_family(b, name, type, help);
-	prom_u64(b, name, v, NULL);
+	prom_u64(b, name, v, PROM_END);
 }
 
 typedef void (*backend_fn)(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k);
@@ -174,7 +174,7 @@ static void four(struct buf *b, const char *name, const struct dp_service_stats 
 	static const char *const paths[] = { "published", "published", "network", "network" };
 	static const char *const ways[] = { "in", "out", "in", "out" };
 	for (int i = 0; i < 4; i++)
-		prom_u64(b, name, v[i], OF_BACKEND(s, k), "path", paths[i], "direction", ways[i], NULL);
+		prom_u64(b, name, v[i], OF_BACKEND(s, k), "path", paths[i], "direction", ways[i], PROM_END);
 }
 
 static void on_packets(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
@@ -193,42 +193,42 @@ static void on_bytes(struct buf *b, const struct dp_service_stats *s, const stru
 
 static void on_conns(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
 {
-	prom_u64(b, "mesh_backend_connections_total", k->counters.conns, OF_BACKEND(s, k), NULL);
+	prom_u64(b, "mesh_backend_connections_total", k->counters.conns, OF_BACKEND(s, k), PROM_END);
 }
 
 static void on_failed(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
 {
-	prom_u64(b, "mesh_backend_connections_failed_total", k->counters.failed, OF_BACKEND(s, k), NULL);
+	prom_u64(b, "mesh_backend_connections_failed_total", k->counters.failed, OF_BACKEND(s, k), PROM_END);
 }
 
 static void on_resets(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
 {
-	prom_u64(b, "mesh_backend_resets_total", k->counters.resets_task, OF_BACKEND(s, k), "by", "task", NULL);
-	prom_u64(b, "mesh_backend_resets_total", k->counters.resets_peer, OF_BACKEND(s, k), "by", "peer", NULL);
+	prom_u64(b, "mesh_backend_resets_total", k->counters.resets_task, OF_BACKEND(s, k), "by", "task", PROM_END);
+	prom_u64(b, "mesh_backend_resets_total", k->counters.resets_peer, OF_BACKEND(s, k), "by", "peer", PROM_END);
 }
 
 static void on_connect(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
 {
-	prom_f64(b, "mesh_backend_connect_seconds_sum", (double)k->counters.open_ns / 1e9, OF_BACKEND(s, k), NULL);
-	prom_u64(b, "mesh_backend_connect_seconds_count", k->counters.opened, OF_BACKEND(s, k), NULL);
+	prom_f64(b, "mesh_backend_connect_seconds_sum", (double)k->counters.open_ns / 1e9, OF_BACKEND(s, k), PROM_END);
+	prom_u64(b, "mesh_backend_connect_seconds_count", k->counters.opened, OF_BACKEND(s, k), PROM_END);
 }
 
 static void on_state(struct buf *b, const struct dp_service_stats *s, const struct dp_backend_stats *k)
 {
 	const char *state =
 		k->state >= 0 && k->state < DP_BACKEND_STATE_MAX ? dp_backend_state_names.names[k->state] : "unknown";
-	prom_u64(b, "mesh_backend_state", 1, OF_BACKEND(s, k), "node", k->node.s, "state", state, NULL);
+	prom_u64(b, "mesh_backend_state", 1, OF_BACKEND(s, k), "node", k->node.s, "state", state, PROM_END);
 }
 
 static void services(struct buf *b, const struct dp_stats *s)
 {
 	prom_family(b, "mesh_backend_state", "gauge", "Tasks this node may send to, with what they take; always 1.");
 	each_backend(b, s, on_state);
+	if (!s->per_backend)
+		return;
 	prom_family(b, "mesh_backend_connections_total", "counter",
 	            "Connections begun: from outside at the task's node, to service addresses at the client's.");
 	each_backend(b, s, on_conns);
-	if (!s->per_backend)
-		return;
 	prom_family(b, "mesh_backend_packets_total", "counter",
 	            "Packets to (in) and from (out) a task: through published ports, and all else on its network.");
 	each_backend(b, s, on_packets);
@@ -248,29 +248,29 @@ static void services(struct buf *b, const struct dp_stats *s)
 	            "Packets and sockets that found no serving task of the service.");
 	for (size_t i = 0; i < s->services.n; i++)
 		prom_u64(b, "mesh_service_refused_total", s->services.v[i].refused, "service", s->services.v[i].name,
-		         "network", s->services.v[i].network, NULL);
+		         "network", s->services.v[i].network, PROM_END);
 }
 
 static void tables(struct buf *b, const struct dp_stats *s)
 {
 	prom_family(b, "mesh_table_entries", "gauge", "Entries of a table in the kernel.");
 	for (size_t i = 0; i < s->tables.n; i++)
-		prom_u64(b, "mesh_table_entries", s->tables.v[i].used, "table", s->tables.v[i].name, NULL);
+		prom_u64(b, "mesh_table_entries", s->tables.v[i].used, "table", s->tables.v[i].name, PROM_END);
 	prom_family(b, "mesh_table_max_entries", "gauge",
 	            "What the table has room for; flow tables forget the oldest.");
 	for (size_t i = 0; i < s->tables.n; i++)
-		prom_u64(b, "mesh_table_max_entries", s->tables.v[i].max, "table", s->tables.v[i].name, NULL);
+		prom_u64(b, "mesh_table_max_entries", s->tables.v[i].max, "table", s->tables.v[i].name, PROM_END);
 	prom_family(b, "mesh_table_evicted_total", "counter",
 	            "Entries forgotten to make room: flow tables too small, or a flood.");
 	for (size_t i = 0; i < s->tables.n; i++)
-		prom_u64(b, "mesh_table_evicted_total", s->tables.v[i].evicted, "table", s->tables.v[i].name, NULL);
+		prom_u64(b, "mesh_table_evicted_total", s->tables.v[i].evicted, "table", s->tables.v[i].name, PROM_END);
 }
 
 void dp_stats_prom(const struct dp_stats *s, struct buf *out)
 {
 	CLEAN_FREE char *driver = xstrndup(s->driver ? s->driver : "", strcspn(s->driver ? s->driver : "", ":"));
 	prom_family(out, "mesh_dataplane_info", "gauge", "The driver that runs; always 1.");
-	prom_u64(out, "mesh_dataplane_info", 1, "driver", driver, NULL);
+	prom_u64(out, "mesh_dataplane_info", 1, "driver", driver, PROM_END);
 	single(out, "mesh_dataplane_version", "gauge", "State of the manager that is in force.", s->version);
 	single(out, "mesh_dataplane_tasks", "gauge", "Tasks wired on this node.", s->tasks);
 	single(out, "mesh_dataplane_passes_total", "counter", "Passes over the desired state.", s->passes);
@@ -286,11 +286,11 @@ void dp_stats_prom(const struct dp_stats *s, struct buf *out)
 	if (s->drops.n)
 		prom_family(out, "mesh_dropped_packets_total", "counter", "Packets dropped by the data plane.");
 	for (size_t i = 0; i < s->drops.n; i++)
-		prom_u64(out, "mesh_dropped_packets_total", s->drops.v[i].n, "reason", s->drops.v[i].id, NULL);
+		prom_u64(out, "mesh_dropped_packets_total", s->drops.v[i].n, "reason", s->drops.v[i].id, PROM_END);
 	if (s->events.n)
 		prom_family(out, "mesh_dataplane_events_total", "counter", "What the data plane did, by kind.");
 	for (size_t i = 0; i < s->events.n; i++)
-		prom_u64(out, "mesh_dataplane_events_total", s->events.v[i].n, "event", s->events.v[i].id, NULL);
+		prom_u64(out, "mesh_dataplane_events_total", s->events.v[i].n, "event", s->events.v[i].id, PROM_END);
 	if (s->tables.n)
 		tables(out, s);
 }

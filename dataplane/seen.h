@@ -55,7 +55,7 @@ struct dp_table_stats {
 struct dp_stats {
 	int64_t time;     /* ns since 1970 */
 	char *driver;     /* "ebpf", "nft: why" */
-	bool per_backend; /* false: this driver counts connections only */
+	bool per_backend; /* false: this driver does not count by backend */
 	uint64_t version, tasks, passes, ops, failures;
 	uint64_t sockets_closed; /* of tasks, because their peer is gone */
 	SCH_LIST(struct dp_service_stats) services;

@@ -234,7 +234,7 @@ void api_metrics(struct req *r)
 	if (r->api->ops->metrics)
 		r->api->ops->metrics(r->api->arg, &out);
 	prom_family(&out, "mesh_api_requests_total", "counter", "Answers of the HTTP API.");
-	prom_u64(&out, "mesh_api_requests_total", r->api->requests, NULL);
+	prom_u64(&out, "mesh_api_requests_total", r->api->requests, PROM_END);
 	req_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
 

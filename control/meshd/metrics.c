@@ -13,7 +13,7 @@ static void tasks(struct buf *b, const struct store *s)
 			n[t->status.state]++;
 	prom_family(b, "mesh_tasks", "gauge", "Tasks of the cluster by state.");
 	for (int i = 0; i < MD_TASK_STATE_MAX; i++)
-		prom_u64(b, "mesh_tasks", n[i], "state", md_task_state_names.names[i], NULL);
+		prom_u64(b, "mesh_tasks", n[i], "state", md_task_state_names.names[i], PROM_END);
 }
 
 static void nodes(struct buf *b, const struct store *s)
@@ -21,7 +21,7 @@ static void nodes(struct buf *b, const struct store *s)
 	prom_family(b, "mesh_node_up", "gauge", "Is the node ready?");
 	STORE_EACH(s, STORE_NODE, struct md_node, n)
 		prom_u64(b, "mesh_node_up", n->status.state == MD_NODE_READY, "node", n->description.hostname, "id",
-		         n->meta.id, NULL);
+		         n->meta.id, PROM_END);
 }
 
 static void replicas(struct buf *b, struct store *s)
@@ -32,13 +32,13 @@ static void replicas(struct buf *b, struct store *s)
 		uint64_t n = 0;
 		for (size_t i = 0; i < l.n; i++)
 			n += ((const struct md_task *)l.v[i])->status.state == MD_TASK_RUNNING;
-		prom_u64(b, "mesh_service_tasks_running", n, "service", v->spec.name, NULL);
+		prom_u64(b, "mesh_service_tasks_running", n, "service", v->spec.name, PROM_END);
 	}
 }
 
 static void on_session(void *arg, const char *node, bool connected, uint64_t sent, uint64_t acked)
 {
-	prom_u64(arg, "mesh_node_version_behind", connected && sent > acked ? sent - acked : 0, "id", node, NULL);
+	prom_u64(arg, "mesh_node_version_behind", connected && sent > acked ? sent - acked : 0, "id", node, PROM_END);
 }
 
 static void cluster(struct buf *b, struct manager *mgr)
@@ -46,15 +46,15 @@ static void cluster(struct buf *b, struct manager *mgr)
 	struct store *s = manager_store(mgr);
 	prom_family(b, "mesh_objects", "gauge", "Objects in the cluster's store.");
 	for (int k = 0; k < STORE_KIND_MAX; k++)
-		prom_u64(b, "mesh_objects", store_count(s, k), "kind", store_kind_name(k), NULL);
+		prom_u64(b, "mesh_objects", store_count(s, k), "kind", store_kind_name(k), PROM_END);
 	prom_family(b, "mesh_store_index", "gauge", "Last log index applied.");
-	prom_u64(b, "mesh_store_index", store_index(s), NULL);
+	prom_u64(b, "mesh_store_index", store_index(s), PROM_END);
 	prom_family(b, "mesh_raft_leader", "gauge", "Does this manager lead?");
-	prom_u64(b, "mesh_raft_leader", manager_leads(mgr), NULL);
+	prom_u64(b, "mesh_raft_leader", manager_leads(mgr), PROM_END);
 	prom_family(b, "mesh_raft_term", "gauge", "Term of the consensus.");
-	prom_u64(b, "mesh_raft_term", manager_term(mgr), NULL);
+	prom_u64(b, "mesh_raft_term", manager_term(mgr), PROM_END);
 	prom_family(b, "mesh_sessions", "gauge", "Agents connected to this manager.");
-	prom_u64(b, "mesh_sessions", manager_sessions(mgr), NULL);
+	prom_u64(b, "mesh_sessions", manager_sessions(mgr), PROM_END);
 	tasks(b, s);
 	replicas(b, s);
 	nodes(b, s);
@@ -69,12 +69,12 @@ void metrics_write(struct meshd *m, struct buf *out)
 {
 	struct dp_stats s;
 	prom_family(out, "mesh_build_info", "gauge", "Version of meshd; always 1.");
-	prom_u64(out, "mesh_build_info", 1, "version", MESH_VERSION, NULL);
+	prom_u64(out, "mesh_build_info", 1, "version", MESH_VERSION, PROM_END);
 	bool whole = network_stats(m->network, &s);
 	prom_family(out, "mesh_dataplane_up", "gauge", "Does the data plane run?");
-	prom_u64(out, "mesh_dataplane_up", whole, NULL);
+	prom_u64(out, "mesh_dataplane_up", whole, PROM_END);
 	prom_family(out, "mesh_session_up", "gauge", "Is this node connected to a manager?");
-	prom_u64(out, "mesh_session_up", m->session && session_welcomed(m->session), NULL);
+	prom_u64(out, "mesh_session_up", m->session && session_welcomed(m->session), PROM_END);
 	if (whole)
 		dp_stats_prom(&s, out);
 	sch_clear(&dp_stats_schema, &s);

@@ -15,7 +15,7 @@ struct options {
 	const char *hostname;
 	const char *advertise_addr; /* NULL: the address of the default route's link */
 	const char *data_plane;     /* "auto", "ebpf", "nft" */
-	uint32_t flows; /* entries of each flow table, 0 = default */
+	uint32_t flows;             /* entries of each flow table, 0 = default */
 	const char *runtime;
 	const char *shim;
 	const char *metrics_addr; /* NULL: off */

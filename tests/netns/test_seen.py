@@ -6,13 +6,14 @@
                  └── n3 .13
 """
 import json
+import os
 import re
 import subprocess
 import time
 
 import pytest
 
-from meshlab import IMAGE, MESHCTL, MESHD, wait_for
+from meshlab import IMAGE, MESHCTL, MESHD, ROOT, wait_for
 
 SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -257,6 +258,19 @@ def test_doctor_finds_a_silent_node(fresh_lab):
     got = [f for f in findings(lab) if f["Severity"] == "error"]
     assert [(f["Check"], f["Node"]) for f in got] == [("node", "n2")] and "not connected" in got[0]["Text"]
     assert "WARNING" in lab.meshctl(1, "doctor", rc=1).stdout or "ERROR" in lab.meshctl(1, "doctor", rc=1).stdout
+
+
+def test_the_board_asks_for_what_there_is(web):
+    """Every metric of docs/grafana.json exists, and every label it sums by."""
+    board = json.load(open(os.path.join(ROOT, "docs", "grafana.json")))
+    there = {}
+    for name, *labels in metrics(web, 1):
+        there.setdefault(name, set()).update(k for k, _ in labels)
+    for target in (t for p in board["panels"] for t in p["targets"]):
+        names = re.findall(r"mesh_\w+", target["expr"])
+        assert names and all(n in there for n in names), target["expr"]
+        for by in re.findall(r"by \(([^)]*)\)", target["expr"]):
+            assert {b.strip() for b in by.split(",")} <= there[names[0]] | {"instance"}, target["expr"]
 
 
 def test_metrics_listener(fresh_lab):

@@ -24,14 +24,14 @@ static json_t *answer(int second, int conns_n1, int conns_n2, int refused, int s
 {
 	char *text = xasprintf(
 		"{\"Nodes\":[{\"ID\":\"a\",\"Hostname\":\"n1\",\"Stats\":{\"Time\":\"2026-01-01T00:00:%02dZ\","
-	        "\"Services\":["
+		"\"Services\":["
 		"{\"Name\":\"web\",\"Network\":\"ingress\",\"Refused\":%d,\"Backends\":[{\"TaskID\":\"t1\",\"Task\":"
 		"\"web.1.t1\",\"NodeID\":\"a\",\"State\":\"serving\",\"Connections\":%d,\"BytesIn\":1000,"
-	        "\"NetworkBytesIn\":5,"
+		"\"NetworkBytesIn\":5,"
 		"\"Opened\":%d,\"OpenNanoseconds\":%d000000}]}],\"Drops\":[{\"ID\":\"spoof\",\"Count\":%d}]}},"
 		"{\"ID\":\"b\",\"Hostname\":\"n2\",\"Stats\":{\"Time\":\"2026-01-01T00:00:%02dZ\",\"Services\":["
 		"{\"Name\":\"web\",\"Network\":\"ingress\",\"Backends\":[{\"TaskID\":\"t1\",\"Task\":\"web.1.t1\","
-	        "\"NodeID\":"
+		"\"NodeID\":"
 		"\"a\",\"Connections\":%d}]}]}},{\"ID\":\"c\",\"Hostname\":\"n3\",\"Error\":\"gone\"}]}",
 		second, refused, conns_n1, conns_n1, 2 * conns_n1, spoof, second, conns_n2);
 	json_t *j = json_loads(text, 0, NULL);

@@ -47,8 +47,8 @@ static void labels_are_escaped(void **state)
 	struct buf b = { 0 };
 	(void)state;
 	prom_family(&b, "mesh_a", "gauge", "One\nline, \\.");
-	prom_u64(&b, "mesh_a", 1, "name", "say \"hi\"\\\n", "other", NULL, NULL);
-	prom_f64(&b, "mesh_a", 0.25, "name", "caf\xc3\xa9 \xff", NULL);
+	prom_u64(&b, "mesh_a", 1, "name", "say \"hi\"\\\n", "other", NULL, PROM_END);
+	prom_f64(&b, "mesh_a", 0.25, "name", "caf\xc3\xa9 \xff", PROM_END);
 	assert_string_equal(buf_str(&b), "# HELP mesh_a One\\nline, \\\\.\n# TYPE mesh_a gauge\n"
 	                                 "mesh_a{name=\"say \\\"hi\\\"\\\\\\n\",other=\"\"} 1\n"
 	                                 "mesh_a{name=\"caf\xc3\xa9 \xef\xbf\xbd\"} 0.25\n");
