@@ -218,7 +218,7 @@ _Static_assert(sizeof(struct abi_service) == 64, "service");
 /*
  * "slots": mmapable segments of chunks of backend indexes (0 = empty); a table is within one segment. In a previous
  * table a slot names whom flows belong to that nobody remembers; with SLOT_LOOKUP others that still live had the slot
- * since, and their flows are in "choices".
+ * since, and their flows are in "choices"; alone, while nobody serves, it names nobody else.
  */
 #define ABI_CHUNK 16
 #define SLOT_LOOKUP 0x80000000U

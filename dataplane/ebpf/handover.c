@@ -83,7 +83,7 @@ static uint32_t slot_of(const struct renumber *r, const uint8_t *raw, uint32_t s
 
 	memcpy(&v, raw, size);
 	uint32_t now = number(r->backend, r->n_backends, v & ~lookup);
-	return now ? now | (v & lookup ? SLOT_LOOKUP : 0) : 0;
+	return now | (v & lookup ? SLOT_LOOKUP : 0);
 }
 
 /* Its copy in h's memory; 0 = none, also when it is no table or there is no room. */

@@ -196,7 +196,8 @@ static void build_prev(struct ebpf *e, struct service *s, uint32_t *out, unsigne
 		other = other_with(e, other, was, base);
 		others[i] = other;
 		any |= other != 0;
-		out[i] = base ? base | (other ? SLOT_LOOKUP : 0) : 0;
+		/* No base while nobody serves: those who are remembered go on all the same. */
+		out[i] = base | (other ? SLOT_LOOKUP : 0);
 	}
 	free(s->others);
 	s->others = any ? others : NULL;
@@ -287,7 +288,7 @@ static void drop_gone_prev(struct ebpf *e, struct service *s)
 			other = 0;
 		if (s->others)
 			s->others[i & ((1u << s->others_bits) - 1)] = other;
-		m[i] = lives(e, base) ? base | (other ? SLOT_LOOKUP : 0) : 0;
+		m[i] = (lives(e, base) ? base : 0) | (other ? SLOT_LOOKUP : 0);
 		says |= m[i] != now;
 	}
 	if (!m || says)

@@ -104,6 +104,8 @@ static size_t build(const struct pk *p, uint8_t *f)
 		struct udphdr *u = (void *)h;
 		u->len = htons((uint16_t)l4);
 		u->check = htons((uint16_t)~fold(sum_words(h, l4, pseudo(ip, l4))));
+		if (!u->check) /* which would say that there is none */
+			u->check = 0xffff;
 	} else if (p->proto == ICMP) {
 		struct icmp_head *i = (void *)h;
 		memset(h, 0, 8);
@@ -157,7 +159,7 @@ enum { OUTER = 50 };
 static const uint8_t up0_mac[6] = { 2, 0xaa, 0, 0, 0, 0x0b };
 
 /* Puts outer headers before the n bytes at f, as Linux's VXLAN device sends them. */
-static size_t wrap(uint8_t *f, size_t n, const char *from, const char *to, uint32_t vni, const uint8_t dmac[6])
+static inline size_t wrap(uint8_t *f, size_t n, const char *from, const char *to, uint32_t vni, const uint8_t dmac[6])
 {
 	struct iphdr *ip = (void *)(f + ETH_HLEN);
 	struct udphdr *udp = (void *)(ip + 1);
@@ -182,7 +184,7 @@ static size_t wrap(uint8_t *f, size_t n, const char *from, const char *to, uint3
 }
 
 /* Checks and takes off outer headers. Their Ethernet addresses are the neighbour's to fill in. */
-static void unwrap(uint8_t *f, size_t *n, const char *from, const char *to)
+static inline void unwrap(uint8_t *f, size_t *n, const char *from, const char *to)
 {
 	const struct iphdr *ip = (const void *)(f + ETH_HLEN);
 	const struct udphdr *udp = (const void *)(ip + 1);
