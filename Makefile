@@ -64,8 +64,8 @@ install_missing = for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/nul
 	  apt-get install -y --no-install-recommends $$missing >/dev/null; }; rc=$$?; \
 	  [ -z "$$mine" ] || rm -f /usr/sbin/policy-rc.d; (exit $$rc); }
 
-.PHONY: all check check-vm vm-deps clean demo demo-down deps fuzz golden-update help images includes install lint model sim tests \
-        bench-scheduler bench-tasks bench-update $(addprefix run-,check check-vm demo fuzz bench-scheduler bench-tasks bench-update)
+.PHONY: all check check-vm vm-deps clean demo demo-down deps fuzz golden-update help images includes install lint model sim soak tests \
+        bench-scheduler bench-tasks bench-update $(addprefix run-,check check-vm demo soak fuzz bench-scheduler bench-tasks bench-update)
 .DEFAULT_GOAL := all
 .SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
@@ -152,6 +152,11 @@ run-check: all tests images $(B)/bench/loadgen $(N)/meshd
 SEEDS ?= 2000
 sim: $(patsubst %.c,$(B)/%,$(wildcard tests/sim/test_*.c)) ## simulated clusters with faults, SEEDS schedules (default 2000)
 	$(Q)for t in $^; do MESH_SIM_SEEDS=$(SEEDS) $$t || exit 1; done
+SECONDS ?= 600
+soak: deps ## SECONDS (default 600) of random changes under load; then every node is as it was
+	$(THEN) run-soak
+run-soak: all images $(B)/bench/loadgen
+	$(Q)SOAK_SECONDS=$(SECONDS) /usr/bin/python3 tests/run.py --build $(B) -k soak netns
 model: $(B)/tests/bpf/test_differential ## the packet path against a naive model of it, SEEDS random sequences (default 2000)
 	$(Q)MESH_SEEDS=$(SEEDS) $<
 # Only what the guest needs; where it cannot be had, tests/vm/boot.sh says so and skips.

@@ -397,10 +397,12 @@ void dp_pass(struct dp *d)
 	forget_down(d);
 	gather(d, &in);
 	plan_pass(d, &in, &plan, &ops);
-	int rc = apply_ops(d, &ops, false, &problems), committed = commit(d, &problems);
+	/* What makes all of it anew would leave them out: what stands from before serves them. */
+	bool held = d->drv->commit && dp_tasks_missing(d);
+	int rc = apply_ops(d, &ops, false, &problems), committed = held ? 0 : commit(d, &problems);
 	apply_names(d);
 	(void)apply_ops(d, &ops, true, &problems); /* removals cannot fail */
-	if (!committed)
+	if (!committed && !held)
 		committed = commit(d, &problems);
 	rc = rc ? rc : committed;
 	apply_nft(d, &problems);
@@ -412,8 +414,9 @@ void dp_pass(struct dp *d)
 		d->swept = true;
 		log_info("taken over from before tasks=%zu", d->tasks.count);
 	}
-	d->retry_at = rc || !d->nft_stands ? clock_mono_ns() + RETRY_NS : 0;
-	report_applied(d, rc, &problems);
+	d->retry_at = rc || (!d->nft_stands && !held) ? clock_mono_ns() + RETRY_NS : 0;
+	if (!held)
+		report_applied(d, rc, &problems);
 	for (size_t i = 0; i < d->attached.len; i++)
 		dp_report_task(d, DP_ATTACHED, &d->attached.data[i], 0, "");
 	d->attached.len = 0;

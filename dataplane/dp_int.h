@@ -180,6 +180,8 @@ void dp_do_attach(struct dp *d, struct dp_attach *a, int64_t now); /* takes a */
 void dp_retry_waiting(struct dp *d, int64_t now);
 void dp_do_detach(struct dp *d, const task_id *tasks, size_t n);
 void dp_do_attach_done(struct dp *d);
+/* After a restart: tasks of before that run, and whose interfaces nobody has named yet. */
+bool dp_tasks_missing(struct dp *d);
 void dp_task_free(struct dp *d, struct dp_task *t); /* memory only */
 int dp_read_reserved(struct dp *d) MESH_MUST_CHECK;
 

@@ -20,6 +20,18 @@ static void conf(const char *what, const char *dev, const char *key, const char 
 		log_debug("sysctl path=%s value=%s error=%s", path, value, mesh_code_text(rc));
 }
 
+/* Setting a MAC, also the same, makes the kernel forget every neighbour on the device: those of running tasks. */
+static int set_mac(struct dp *d, const uint8_t mac[6])
+{
+	struct kern_links links = { 0 };
+	int rc = kern_links(d->wire.k, &links);
+	bool same = false;
+	for (size_t i = 0; i < links.len && !rc; i++)
+		same |= links.data[i].ifindex == d->vxlan_ifindex && memcmp(links.data[i].mac, mac, 6) == 0;
+	vec_fini(&links);
+	return rc || same ? rc : kern_link_mac(d->wire.k, d->vxlan_ifindex, mac);
+}
+
 /* Its own MAC says which node a published port's packet came in at (bpf/ingress.h). */
 static int attach_vxlan(struct dp *d, struct mesh_err *err)
 {
@@ -32,7 +44,7 @@ static int attach_vxlan(struct dp *d, struct mesh_err *err)
 	conf("conf", d->wire.vxlan_name, "rp_filter", "0");
 	steer_reload(d->steer);
 	struct dp_ip own = rules_way_to(&d->self);
-	int rc = kern_link_mac(d->wire.k, d->vxlan_ifindex, mac);
+	int rc = set_mac(d, mac);
 	if (!rc)
 		rc = kern_addr_set(d->wire.k, d->vxlan_ifindex, &own, 32);
 	return rc ? mesh_fail(err, rc, "address of %s", d->wire.vxlan_name) : 0;

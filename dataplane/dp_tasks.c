@@ -469,6 +469,18 @@ static bool is_waited_for(const struct dp *d, const char *host_name)
 	return false;
 }
 
+bool dp_tasks_missing(struct dp *d)
+{
+	struct kern_links links = { 0 };
+	bool missing = false;
+	if (d->attach_done || kern_links(d->wire.k, &links))
+		return false;
+	for (size_t i = 0; i < links.len; i++)
+		missing |= wire_is_veth(&d->wire, &links.data[i]) && !is_wired(d, links.data[i].ifindex);
+	vec_fini(&links);
+	return missing;
+}
+
 void dp_do_attach_done(struct dp *d)
 {
 	struct kern_links links = { 0 };

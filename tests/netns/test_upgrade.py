@@ -71,7 +71,7 @@ def check_nothing_failed(result):
             assert not c.get("idle_closed"), (path, c)
 
 
-@pytest.fixture(scope="module", params=["ebpf"])
+@pytest.fixture(scope="module", params=["ebpf", "nft"])
 def world(machine, request):
     lab = new_lab("u" + request.param[0], plane=request.param)
     lab.driver = request.param
