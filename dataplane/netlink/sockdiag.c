@@ -78,9 +78,10 @@ int sd_destroy(int fd, const struct sd_sock *s)
 		const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
-		if (!NLMSG_OK(h, (size_t)n) || h->nlmsg_seq != seq || h->nlmsg_type != NLMSG_ERROR)
+		if (n <= 0)
+			return n ? -errno : MESH_E_CLOSED;
+		if (!NLMSG_OK(h, (size_t)n) || h->nlmsg_seq != seq || h->nlmsg_type != NLMSG_ERROR ||
+		    h->nlmsg_len < NLMSG_LENGTH(sizeof(int)))
 			continue;
 		int rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
 		return rc == -EOPNOTSUPP || rc == -EINVAL ? MESH_E_UNSUPPORTED : rc;
@@ -104,8 +105,8 @@ static int dump_family(int fd, uint8_t family, uint8_t protocol, uint32_t states
 		ssize_t n = recv(fd, buf, sizeof(buf), 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (n <= 0)
+			return n ? -errno : MESH_E_CLOSED;
 		int left = (int)n;
 		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_seq != seq)
@@ -113,7 +114,9 @@ static int dump_family(int fd, uint8_t family, uint8_t protocol, uint32_t states
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)
-				return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+				return h->nlmsg_len < NLMSG_LENGTH(sizeof(int))
+				               ? MESH_E_PROTOCOL
+				               : ((struct nlmsgerr *)NLMSG_DATA(h))->error;
 			push(out, protocol, h);
 		}
 	}

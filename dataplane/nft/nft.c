@@ -225,11 +225,12 @@ static int read_acks(struct mnl_socket *nl, uint32_t first, uint32_t last)
 	char buf[16384] __attribute__((aligned(8)));
 	for (;;) {
 		ssize_t n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-		if (n < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		if (n <= 0)
+			return n == 0 ? MESH_E_CLOSED : errno == EAGAIN ? -ETIMEDOUT : -errno;
 		int left = (int)n;
 		for (const struct nlmsghdr *h = (void *)buf; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
-			if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_seq <= first || h->nlmsg_seq > last + 1)
+			if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_len < NLMSG_LENGTH(sizeof(int)) ||
+			    h->nlmsg_seq <= first || h->nlmsg_seq > last + 1)
 				continue;
 			const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
 			if (e->error)
