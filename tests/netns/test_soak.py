@@ -4,7 +4,9 @@
     client ── loadgen ──► n1 n2 n3 :8100 ──► base, scaled and updated
     beside it: services, networks and published ports come and go, their tasks are killed, daemons are killed and started
 
-No request over TCP to base may fail with the ebpf driver. What a node is made of is counted before and after: entries of BPF maps and nft sets,
+No request over TCP to base may fail with the ebpf driver.
+Daemons are killed while base rests: a drain does not wait for a node whose daemon is away, and what that node sends meanwhile to a
+task that ends is lost until it is back. What a node is made of is counted before and after: entries of BPF maps and nft sets,
 links, addresses, network namespaces, mounts, and the daemon's files and memory.
 """
 import json
@@ -120,11 +122,24 @@ class Chaos:
             except (ProcessLookupError, KeyError):
                 pass
 
+    def base_rests(self):
+        """No change of base is under way: what ends meanwhile does not wait for a node whose daemon is away."""
+        spec, tasks = self.lab.get(1, "/services/base")["Spec"], self.lab.get(1, "/_mesh/services/base")["Tasks"]
+        live = [t for t in tasks if t["State"] not in ("shutdown", "failed", "complete", "remove", "rejected", "orphaned")]
+        image = spec["TaskTemplate"]["ContainerSpec"]["Image"]
+        now = [t for t in self.lab.tasks("base") if t["Status"]["State"] == "running"]
+        return (len(live) == len(now) == spec["Mode"]["Replicated"]["Replicas"] and
+                all(t["Known"] and t["DesiredState"] == "running" for t in live) and
+                all(t["Spec"]["ContainerSpec"]["Image"].split("@")[0] == image.split("@")[0] for t in now))
+
     def kill_daemon(self):
         k = self.rnd.choice(self.lab.nodes)
+        wait_for(self.base_rests, 60, "changes of base to be through")
+        size = len(self.lab.log(k))
         self.lab.verb("kill", k)
         self.lab.verb("start", k)
         self.lab.wait_nodes(timeout=60)
+        wait_for(lambda: "taken over from before" in self.lab.log(k)[size:], 30, f"n{k} to have taken over")
 
     def scale_base(self):
         self.ctl("service", "scale", "-d", f"base={self.rnd.randint(2, 6)}")
