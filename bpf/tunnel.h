@@ -154,8 +154,9 @@ static __always_inline int write_outer(struct __sk_buff *skb, const struct inner
 	return 0;
 }
 
-/* The verdict, or -1 when this is one for the device; the packet is then as it was. */
-static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
+/* The verdict, -1, or FOR_DEVICE: then the packet is as it was. */
+#define FOR_DEVICE (-2)
+static __attribute__((noinline, unused)) int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
 {
 	struct bpf_redir_neigh nh = { .nh_family = AF_INET };
 	struct abi_runtime *rt = runtime_of();
@@ -164,19 +165,19 @@ static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32
 	__u32 ifindex;
 
 	if (!rt || rt->via_device || !way || !way->ifindex)
-		return -1;
+		return FOR_DEVICE;
 	if (read_inner(skb, &in) || !fits(skb, way, &in))
-		return -1;
+		return FOR_DEVICE;
 	ifindex = way->ifindex;
 	nh.ipv4_nh = way->next_hop;
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
-		return -1;
+		return FOR_DEVICE;
 	if (write_outer(skb, &in, node, vni, next_id(skb)))
-		return drop(DROP_TUNNEL);
+		return -1;
 	return bpf_redirect_neigh(ifindex, &nh, sizeof(nh), 0);
 }
 
-static __always_inline int to_device(struct __sk_buff *skb, __be32 node, __u32 vni)
+static __attribute__((noinline, unused)) int to_device(struct __sk_buff *skb, __be32 node, __u32 vni)
 {
 	struct bpf_tunnel_key key = {
 		.tunnel_id = vni,
@@ -185,22 +186,20 @@ static __always_inline int to_device(struct __sk_buff *skb, __be32 node, __u32 v
 	};
 
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), config.zero_csum ? BPF_F_ZERO_CSUM_TX : 0))
-		return drop(DROP_TUNNEL);
+		return -1;
 	return bpf_redirect(config.vxlan_ifindex, 0);
 }
 
-/* Beside what shows packets, not above it: their frames would not fit one stack. */
-static __attribute__((noinline, unused)) int tunnel_to(struct __sk_buff *skb, __be32 node, __u32 vni)
-{
-	int rc = encapsulate(skb, node, vni);
-
-	return rc >= 0 ? rc : to_device(skb, node, vni);
-}
-
+/* Functions one after the other, and drop() by who calls them: one above the other their frames would not fit the stack. */
 static __always_inline int to_node(struct __sk_buff *skb, __be32 node, __u32 vni)
 {
+	int rc;
+
 	see_node(skb, node, vni);
-	return tunnel_to(skb, node, vni);
+	rc = encapsulate(skb, node, vni);
+	if (rc == FOR_DEVICE)
+		rc = to_device(skb, node, vni);
+	return rc < 0 ? drop(DROP_TUNNEL) : rc;
 }
 
 /* ---- in ---- */
