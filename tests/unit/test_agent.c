@@ -826,7 +826,7 @@ static void exec_fini(struct execd *x)
 static void test_exec(void **state)
 {
 	NEED(f);
-	struct execd x;
+	static struct execd x; /* outlives a test that fails before its process ends */
 	struct md_task *t = task_new(f, "sleep 100");
 	struct seen *s = assign(f, t);
 	UNTIL(f, s->last.state == MD_TASK_RUNNING);
@@ -876,7 +876,7 @@ static size_t pids_in(struct fix *f, const struct md_task *t)
 static void test_exec_kill_takes_children(void **state)
 {
 	NEED(f);
-	struct execd x;
+	static struct execd x; /* outlives a test that fails before its process ends */
 	struct md_task *t = task_new(f, "exec sleep 100");
 	struct seen *s = assign(f, t);
 	UNTIL(f, s->last.state == MD_TASK_RUNNING);
@@ -884,7 +884,7 @@ static void test_exec_kill_takes_children(void **state)
 	struct agent_exec *e =
 		exec_start(f, t, &x, false, false, ARGV("sh", "-c", "sleep 99 & (sleep 98; :) & echo up; wait"));
 	UNTIL(f, x.out.len == 3);
-	assert_true(agent_exec_pid(e) > 0);
+	UNTIL(f, agent_exec_pid(e) > 0); /* the runtime writes it when the process may have spoken already */
 	assert_true(pids_in(f, t) >= 4);
 	agent_exec_kill(e);
 	UNTIL(f, x.done);
@@ -918,7 +918,7 @@ static void test_health_gates_running(void **state)
 	UNTIL(f, s->last.message && strstr(s->last.message, "waiting for the health check"));
 	assert_int_equal(s->last.state, MD_TASK_STARTING);
 	assert_int_equal(s->last.traffic, MD_TRAFFIC_STARTING);
-	struct execd x;
+	static struct execd x; /* outlives a test that fails before its process ends */
 	exec_start(f, t, &x, false, false, ARGV("touch", "/ok"));
 	UNTIL(f, s->last.state == MD_TASK_RUNNING);
 	assert_int_equal(s->last.traffic, MD_TRAFFIC_SERVING);
@@ -1020,7 +1020,7 @@ static void test_killed_meshd_loses_nothing(void **state)
 	open_agent(f);
 	UNTIL(f, f->adopted);
 	assert_int_equal(s->last.state, MD_TASK_RUNNING);
-	struct execd x;
+	static struct execd x; /* outlives a test that fails before its process ends */
 	exec_start(f, t, &x, false, false, ARGV("touch", "/tmp/go"));
 	UNTIL(f, s->last.state > MD_TASK_RUNNING);
 	assert_string_equal(s->last.err, "task: non-zero exit (4)");
