@@ -187,12 +187,14 @@ static __always_inline void note_other_port(void)
 }
 
 /*
- * Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have (0 = none free).
+ * Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have (0 = none free): one that
+ * nobody has, or whose connection closed so long ago that the task has forgotten it; else that of whichever closed
+ * first. A task that still remembers that one makes the client ask again, after which it takes it.
  */
 static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
 {
-	__be16 unused = 0;
-	__u64 now = 0;
+	__be16 unused = 0, closed = 0;
+	__u64 now = 0, closed_ns = ~0ULL;
 
 #pragma unroll
 	for (__u32 i = 0; i < PORT_PROBES; i++) {
@@ -206,13 +208,17 @@ static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struc
 		}
 		if (same_flow(f, p))
 			return f;
-		if (!unused && f->state == FLOW_CLOSED) {
-			now = now ? now : bpf_ktime_get_coarse_ns();
-			if (now - f->seen_ns > FLOW_REUSE_NS)
-				unused = k->pport;
+		if (unused || f->state != FLOW_CLOSED)
+			continue;
+		now = now ? now : bpf_ktime_get_coarse_ns();
+		if (now - f->seen_ns > FLOW_REUSE_NS)
+			unused = k->pport;
+		if (f->seen_ns < closed_ns) {
+			closed = k->pport;
+			closed_ns = f->seen_ns;
 		}
 	}
-	k->pport = unused;
+	k->pport = unused ? unused : closed;
 	return 0;
 }
 

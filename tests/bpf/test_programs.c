@@ -73,6 +73,7 @@ int main(void)
 		cmocka_unit_test(arp),
 		cmocka_unit_test(edges),
 		cmocka_unit_test(no_client_port_is_free),
+		cmocka_unit_test(a_port_of_a_closed_connection_is_used_again),
 		cmocka_unit_test(icmp_errors),
 		cmocka_unit_test(broken),
 		cmocka_unit_test(drain),

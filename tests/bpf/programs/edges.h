@@ -103,18 +103,48 @@ static uint16_t probe(const char *client, const char *dst, uint16_t sport, uint1
 	return i ? (uint16_t)(1024 + (h >> 8) % 64000) : sport;
 }
 
-/* Gives every client port that a new flow could get, as its task sees it, to somebody else. */
-static void take_ports(const char *client, const char *peer, const char *dst, uint16_t sport)
+/* Gives every client port that a new flow could get, as its task sees it, to somebody else; the third is the oldest. */
+static void take_ports_in(enum abi_flow_state flow_state, const char *client, const char *peer, const char *dst,
+                          uint16_t sport)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
 	for (uint32_t i = 0; i < 4; i++) {
 		struct abi_flow_key k = { .tport = htons(80),
 			                  .pport = htons(probe(client, dst, sport, 8081, i)),
 			                  .proto = TCP };
-		struct abi_flow f = { .dst = 1, .client = 2, .state = FLOW_OPEN };
+		struct abi_flow f = { .dst = 1, .client = 2, .state = (uint8_t)flow_state };
+		f.seen_ns = (uint64_t)now.tv_sec * 1000000000 - (i == 2 ? 2 : 1) * 1000000000ULL;
 		inet_pton(AF_INET, "10.0.0.11", &k.task);
 		inet_pton(AF_INET, peer, &k.peer);
 		assert_int_equal(bpf_map_update_elem(e->table_fd[TABLE_FLOWS], &k, &f, BPF_ANY), 0);
 	}
+}
+
+static void take_ports(const char *client, const char *peer, const char *dst, uint16_t sport)
+{
+	take_ports_in(FLOW_OPEN, client, peer, dst, sport);
+}
+
+/* A client that dials a task at several addresses, faster than the task forgets, is not refused for it. */
+static void a_port_of_a_closed_connection_is_used_again(void **state)
+{
+	struct row row = { "all closed a moment ago",
+		           PROG_UPLINK,
+		           UP0,
+		           { C(8081), .proto = TCP, .tcp = SYN },
+		           TC_ACT_REDIRECT,
+		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = TCP, .tcp = SYN, .ttl = 63 } };
+	struct dp_ip t1 = ip_of("10.0.0.11");
+
+	(void)state;
+	ebpf_flow_purge(e, &t1);
+	take_ports_in(FLOW_CLOSED, CLIENT, CLIENT, N1, 5000);
+	row.out.src = CLIENT;
+	row.out.sport = probe(CLIENT, N1, 5000, 8081, 2);
+	run_row(&row);
+	ebpf_flow_purge(e, &t1);
 }
 
 static void no_client_port_is_free(void **state)

@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <time.h>
 #include <bpf/bpf.h>
 
 #include "dataplane/ebpf/internal.h"
