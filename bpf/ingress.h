@@ -282,7 +282,8 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 		f.task = ep ? ep->task : 0;
 	}
 	event(FLOW_NEW);
-	if (f.state != FLOW_SYN)
+	/* The place of a closed connection is taken as it is: that pushes nobody out, and answers must not find the old one. */
+	if (f.state != FLOW_SYN || bpf_map_lookup_elem(&flows, k))
 		return insert(&flows, TABLE_FLOWS, k, &f) ? -1 : 0;
 	f.flags |= FLOW_HALF;
 	return insert(&syns, TABLE_SYNS, k, &f) ? -1 : 0;

@@ -136,14 +136,29 @@ static void a_port_of_a_closed_connection_is_used_again(void **state)
 		           { C(8081), .proto = TCP, .tcp = SYN },
 		           TC_ACT_REDIRECT,
 		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = TCP, .tcp = SYN, .ttl = 63 } };
+	struct row answer = {
+		"its answer is its own, not that of the old one",
+		PROG_TASK,
+		H1,
+		{ .smac = T1_MAC, .src = "10.0.0.11", .dst = CLIENT, .sport = 80, .proto = TCP, .tcp = SYN | ACK },
+		TC_ACT_REDIRECT,
+		.out = { .src = N1,
+		         .dst = CLIENT,
+		         .sport = 8081,
+		         .dport = 5000,
+		         .proto = TCP,
+		         .tcp = SYN | ACK,
+		         .ttl = 63 }
+	};
 	struct dp_ip t1 = ip_of("10.0.0.11");
 
 	(void)state;
 	ebpf_flow_purge(e, &t1);
 	take_ports_in(FLOW_CLOSED, CLIENT, CLIENT, N1, 5000);
 	row.out.src = CLIENT;
-	row.out.sport = probe(CLIENT, N1, 5000, 8081, 2);
+	row.out.sport = answer.in.dport = probe(CLIENT, N1, 5000, 8081, 2);
 	run_row(&row);
+	run_row(&answer);
 	ebpf_flow_purge(e, &t1);
 }
 
