@@ -92,6 +92,8 @@ for _ in range(5):
 def test_direct_return(lab):
     """Answers do not pass the node that was dialled: the client hears another MAC."""
     lab.create("--name", "web", "-p", "8080:8000", *on_node(2), "--label", "mesh.publish.return=direct", IMAGE)
+    # A task runs on its node a moment before the others have heard of its port.
+    wait_for(lambda: lab.curl(f"http://{lab.addr(1)}:8080/", rc=None, m=1).returncode == 0, 10, "n1 to know the port")
     assert lab.fields(f"http://{lab.addr(1)}:8080/")["client"].split(":")[0] == lab.client_addr
     answers_by = lambda: set(lab.client(sys.executable, "-c", HEARD_FROM, lab.addr(1)).stdout.split())  # MACs
     direct = answers_by()
