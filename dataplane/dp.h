@@ -48,7 +48,7 @@ struct dp_report {
 	task_id task;
 	int code; /* 0 or negative */
 	char text[256];
-	struct dp_host *host; /* DP_HOST; the receiver takes it (dp_host_free) */
+	struct dp_host *host;     /* DP_HOST; the receiver takes it (dp_host_free) */
 	struct dp_events *events; /* DP_SEEN; the receiver takes it (sch_free, dp_events_schema) */
 };
 void dp_host_free(struct dp_host *h);

@@ -176,20 +176,21 @@ void execs_free(struct execs *e);
 
 /* ---- handlers ---- */
 typedef void api_handler(struct req *r);
-api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_events, api_mesh_stats, api_mesh_trace, api_mesh_doctor, api_mesh_node,
-	api_mesh_node_inspect, api_mesh_service_inspect, api_mesh_service_rebalance, api_swarm_inspect, api_swarm_init,
-	api_swarm_join, api_swarm_leave, api_swarm_update, api_swarm_unlockkey, api_swarm_unlock, api_node_list,
-	api_node_inspect, api_node_update, api_node_remove, api_service_list, api_service_inspect, api_service_create,
-	api_service_update, api_service_remove, api_service_logs, api_task_list, api_task_inspect, api_task_logs,
-	api_network_list, api_network_inspect, api_network_create, api_network_remove, api_network_prune,
-	api_network_connect, api_secret_list, api_secret_inspect, api_secret_create, api_secret_update,
-	api_secret_remove, api_config_list, api_config_inspect, api_config_create, api_config_update, api_config_remove,
-	api_container_list, api_container_inspect, api_container_logs, api_container_top, api_container_stats,
-	api_container_kill, api_container_stop, api_container_start, api_container_restart, api_container_remove,
-	api_container_wait, api_container_create, api_container_rename, api_container_resize, api_container_attach,
-	api_container_prune, api_container_unsupported, api_exec_create, api_exec_start, api_exec_resize,
-	api_exec_inspect, api_image_list, api_image_inspect, api_image_history, api_image_create, api_image_load,
-	api_image_tag, api_image_remove, api_image_prune, api_image_unsupported, api_distribution_inspect,
-	api_volume_list, api_volume_inspect, api_volume_create, api_volume_remove, api_volume_prune;
+api_handler api_ping, api_version, api_info, api_df, api_auth, api_metrics, api_events, api_mesh_stats, api_mesh_trace,
+	api_mesh_doctor, api_mesh_node, api_mesh_node_inspect, api_mesh_service_inspect, api_mesh_service_rebalance,
+	api_swarm_inspect, api_swarm_init, api_swarm_join, api_swarm_leave, api_swarm_update, api_swarm_unlockkey,
+	api_swarm_unlock, api_node_list, api_node_inspect, api_node_update, api_node_remove, api_service_list,
+	api_service_inspect, api_service_create, api_service_update, api_service_remove, api_service_logs,
+	api_task_list, api_task_inspect, api_task_logs, api_network_list, api_network_inspect, api_network_create,
+	api_network_remove, api_network_prune, api_network_connect, api_secret_list, api_secret_inspect,
+	api_secret_create, api_secret_update, api_secret_remove, api_config_list, api_config_inspect, api_config_create,
+	api_config_update, api_config_remove, api_container_list, api_container_inspect, api_container_logs,
+	api_container_top, api_container_stats, api_container_kill, api_container_stop, api_container_start,
+	api_container_restart, api_container_remove, api_container_wait, api_container_create, api_container_rename,
+	api_container_resize, api_container_attach, api_container_prune, api_container_unsupported, api_exec_create,
+	api_exec_start, api_exec_resize, api_exec_inspect, api_image_list, api_image_inspect, api_image_history,
+	api_image_create, api_image_load, api_image_tag, api_image_remove, api_image_prune, api_image_unsupported,
+	api_distribution_inspect, api_volume_list, api_volume_inspect, api_volume_create, api_volume_remove,
+	api_volume_prune;
 
 #endif

@@ -58,8 +58,7 @@ SCHEMA(wire_assign_schema, wire_assign, wire_assign_fields);
 FIELDS(wire_call){
 	SF(1, STR, "what", what, 0),   SF(2, STRS, "tasks", tasks, 0),   SF(3, BOOL, "out", out, 0),
 	SF(4, BOOL, "err", err, 0),    SF(5, BOOL, "follow", follow, 0), SF(6, I64, "since", since, 0),
-	SF(7, I64, "until", until, 0), SF(8, I64, "tail", tail, 0),
-	SF(9, STRS, "args", args, 0),
+	SF(7, I64, "until", until, 0), SF(8, I64, "tail", tail, 0),      SF(9, STRS, "args", args, 0),
 };
 SCHEMA(wire_call_schema, wire_call, wire_call_fields);
 #undef T

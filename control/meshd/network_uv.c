@@ -92,8 +92,7 @@ int network_watch(struct network *n, struct dp_filter *f, network_seen_fn fn, vo
 		return (int)k;
 	}
 	dp_filter_fini(f);
-	return n->dp ? mesh_fail(err, MESH_E_EXHAUSTED, "%d traces run on this node already: stop one",
-	                         DP_WATCHERS_MAX)
+	return n->dp ? mesh_fail(err, MESH_E_EXHAUSTED, "%d traces run on this node already: stop one", DP_WATCHERS_MAX)
 	             : mesh_fail(err, MESH_E_UNSUPPORTED, "no data plane runs here: %s", n->why_not);
 }
 
