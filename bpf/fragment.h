@@ -43,8 +43,8 @@ static __noinline void fragment_note(struct __sk_buff *skb, const struct packet 
 static int to_client(struct __sk_buff *skb, __be32 saddr, __be32 daddr);
 
 /*
- * A later fragment goes where the first went; -1 when that is not known, NOT_KNOWN when the programs of before may know. Called before anything else and not from the
- * main path, whose frame would not fit on the stack beside this one.
+ * A later fragment goes where the first went; -1 when that is not known, NOT_KNOWN when the programs of before may know.
+ * Called before anything else and not from the main path, whose frame would not fit on the stack beside this one.
  */
 static __noinline int fragment_follow(struct __sk_buff *skb, __u32 in, bool egress)
 {
@@ -59,6 +59,8 @@ static __noinline int fragment_follow(struct __sk_buff *skb, __u32 in, bool egre
 	f = bpf_map_lookup_elem(&fragments, &k);
 	if (!f)
 		return phase() == PHASE_COPYING ? NOT_KNOWN : -1;
+	if (f->hops && p.ttl <= f->hops)
+		return drop(DROP_TTL);
 	event(FRAGMENT);
 	r.saddr = f->saddr;
 	r.daddr = f->daddr;
