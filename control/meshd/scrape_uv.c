@@ -140,7 +140,8 @@ static void on_connection(uv_stream_t *h, int status)
 	(void)uv_timer_init(h->loop, &c->timer);
 	c->next = s->conns;
 	s->conns = c;
-	bool ok = uv_accept(h, (uv_stream_t *)&c->tcp) == 0 && s->n++ < CONNS_MAX;
+	s->n++; /* conn_close takes it off again */
+	bool ok = uv_accept(h, (uv_stream_t *)&c->tcp) == 0 && s->n <= CONNS_MAX;
 	if (!ok || uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read))
 		conn_close(c);
 	else
