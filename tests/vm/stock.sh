@@ -23,7 +23,7 @@ cluster() { # DRIVER WHAT-IT-SAYS
 	check "$1: lab up" "$M" lab up --name vm --nodes 3 --data-plane "$1"
 	export MESH_HOST=unix:///run/mesh/vm/n1.sock
 	for n in n1 n2 n3; do check "$1: load on $n" on $n load -q -i "$MESH_BUILD/images/mesh-demo.tar"; done
-	check "$1: the node says which driver it runs, and how" driver_said "$2"
+	check "$1: the node says which driver it runs, and how" until_true driver_said "$2" # once its programs are loaded
 	check "$1: and logs it once" logged_once
 	check "$1: network" "$M" network create -d overlay shop
 	check "$1: back" "$M" service create -d -q --name back --network shop --replicas 3 --limit-memory 64M --limit-cpu 0.5 mesh-demo:1
