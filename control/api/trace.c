@@ -180,6 +180,8 @@ static void flush(struct trace *t, bool all)
 {
 	int64_t now = clock_mono_ns() / NS_PER_MS;
 	size_t n = 0;
+	if (!t->held.len)
+		return;
 	qsort(t->held.data, t->held.len, sizeof(*t->held.data), by_time);
 	/* In order: one that has to wait holds up those after it. */
 	while (n < t->held.len && (all || now - t->held.data[n].came_ms >= MERGE_MS)) {
