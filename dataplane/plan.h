@@ -39,11 +39,17 @@ struct item {
 		};
 	};
 };
+struct item *item_new(enum item_kind kind);
 void item_free(struct item *i);
 struct item *item_dup(const struct item *i);
 bool item_equal(const struct item *a, const struct item *b);
 /* Text of what it is, for messages: "port 8080/tcp". */
 const char *item_format(const struct item *i, char out[96]);
+
+/* What tells an item from all others in a table. */
+#define PLAN_KEY_MAX 96
+const char *plan_key(const struct item *i, char out[PLAN_KEY_MAX]);
+const char *plan_proto_text(uint8_t proto);
 
 /* key text -> struct item */
 struct plan_table {
