@@ -149,7 +149,7 @@ static double map_bytes(int fd)
 
 static double maps_mb(const char *pins)
 {
-	CLEAN_FREE char *dir = xasprintf("%s/maps%d", pins, ABI_LAYOUT);
+	CLEAN_FREE char *dir = ebpf_map_dir(&(struct ebpf_config){ .pin_dir = pins });
 	DIR *d = opendir(dir);
 	double sum = 0;
 

@@ -73,6 +73,16 @@ static void ebpf_free(struct ebpf *e)
 	free(e);
 }
 
+static uint32_t flows_max(const struct ebpf_config *c)
+{
+	return c->flows_max ? c->flows_max : 65536;
+}
+
+char *ebpf_map_dir(const struct ebpf_config *c)
+{
+	return xasprintf("%s/maps%d_%u", c->pin_dir, ABI_LAYOUT, flows_max(c));
+}
+
 int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover, struct ebpf **out,
                  struct mesh_err *err)
 {
@@ -85,7 +95,7 @@ int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover
 	e->link_dir = xasprintf("%s/links", c->pin_dir);
 	e->self = c->self;
 	e->use_tcx = !c->no_tcx;
-	e->flows_max = c->flows_max ? c->flows_max : 65536;
+	e->flows_max = flows_max(c);
 	e->pass = 1;
 	rc = ebpf_load(e, c, err);
 	if (rc) {
@@ -99,7 +109,7 @@ int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover
 
 int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *err)
 {
-	CLEAN_FREE char *map_dir = xasprintf("%s/maps%d", c->pin_dir, ABI_LAYOUT);
+	CLEAN_FREE char *map_dir = ebpf_map_dir(c);
 	struct ebpf *e;
 	int rc;
 

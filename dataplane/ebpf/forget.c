@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The tables that forget: flows, choices, sockets. The programs fill them; here they are read, purged and resized. */
+/* The tables that forget: flows, choices, sockets. The programs fill them; here they are read and purged. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -26,8 +26,7 @@ static const struct {
 
 typedef void (*entry_fn)(void *arg, const void *key, const void *value);
 
-/* fd: table t, or what it was before it was resized. */
-static int each(int fd, enum abi_table t, entry_fn fn, void *arg)
+static int each(const struct ebpf *e, enum abi_table t, entry_fn fn, void *arg)
 {
 	size_t ks = tables[t].key, vs = tables[t].value;
 	CLEAN_FREE char *keys = xcalloc(BATCH, ks), *values = xcalloc(BATCH, vs);
@@ -38,7 +37,7 @@ static int each(int fd, enum abi_table t, entry_fn fn, void *arg)
 	for (;;) {
 		uint32_t cursor = next;
 		n = batch;
-		rc = bpf_map_lookup_batch(fd, first ? NULL : &cursor, &next, keys, values, &n, NULL);
+		rc = bpf_map_lookup_batch(e->table_fd[t], first ? NULL : &cursor, &next, keys, values, &n, NULL);
 		if (rc && errno == ENOSPC) {
 			/* One bucket holds more than the batch. */
 			batch *= 4;
@@ -86,8 +85,8 @@ int ebpf_flow_count(struct ebpf *e, const struct dp_ip *task, size_t *out)
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 	c.now_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-	rc = each(e->table_fd[TABLE_FLOWS], TABLE_FLOWS, on_count, &c);
-	rc = rc ? rc : each(e->table_fd[TABLE_SYNS], TABLE_SYNS, on_count, &c);
+	rc = each(e, TABLE_FLOWS, on_count, &c);
+	rc = rc ? rc : each(e, TABLE_SYNS, on_count, &c);
 	*out = c.n;
 	return rc;
 }
@@ -115,7 +114,7 @@ void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task)
 		enum abi_table t = of_flows[i];
 		struct flow_purge p = { .task = ebpf_addr(task).w[3], .fd = e->table_fd[t] };
 		/* A table that cannot be read ages out by itself. */
-		(void)each(p.fd, t, on_purge, &p);
+		(void)each(e, t, on_purge, &p);
 		e->runtime->removed[t] += p.n;
 	}
 }
@@ -136,49 +135,12 @@ void forget_stats(struct ebpf *e, struct dp_stats *out)
 		struct bpf_map_info info = {};
 		uint32_t len = sizeof(info);
 		uint64_t used = 0, in = stats_counter(e->inserted_fd, t), gone = e->runtime->removed[t];
-		if (bpf_obj_get_info_by_fd(e->table_fd[t], &info, &len) || each(e->table_fd[t], t, on_any, &used))
+		if (bpf_obj_get_info_by_fd(e->table_fd[t], &info, &len) || each(e, t, on_any, &used))
 			continue;
 		struct dp_table_stats *s = LIST_ADD(&out->tables);
 		*s = (struct dp_table_stats){ .name = xstrdup(tables[t].name),
 			                      .used = used,
 			                      .max = info.max_entries,
 			                      .evicted = in > used + gone ? in - used - gone : 0 };
-	}
-}
-
-/* ---- another size ---- */
-
-int forget_resize(struct ebpf *e, const char *name, const char *path, uint32_t max)
-{
-	struct bpf_map_info info = {};
-	uint32_t len = sizeof(info);
-	CLEAN_CLOSE int fd = bpf_obj_get(path);
-
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) || info.max_entries == max)
-		return 0;
-	if (unlink(path))
-		return -errno;
-	for (enum abi_table t = 0; t < TABLE_MAX; t++)
-		if (streq(tables[t].name, name))
-			e->resized[t] = TAKE_FD(fd);
-	return 0;
-}
-
-static void on_copy(void *arg, const void *key, const void *value)
-{
-	/* A full table forgets; that is what it is for. */
-	(void)bpf_map_update_elem(*(int *)arg, key, value, BPF_NOEXIST);
-}
-
-void forget_copy_resized(struct ebpf *e)
-{
-	for (enum abi_table t = 0; t < TABLE_MAX; t++) {
-		if (e->resized[t] < 0)
-			continue;
-		int rc = each(e->resized[t], t, on_copy, &e->table_fd[t]);
-		if (rc)
-			log_warn("a table of another size could not be read whole table=%s error=%d", tables[t].name,
-			         rc);
-		close(TAKE_FD(e->resized[t]));
 	}
 }

@@ -292,6 +292,12 @@ static void copy_stats(const char *old, const char *new, const struct renumber *
 
 /* ---- the programs ---- */
 
+/* As ebpf_map_dir() names them; builds of before left the size out. */
+static bool is_map_dir(const char *name)
+{
+	return strncmp(name, "maps", 4) == 0 && name[4] && !name[4 + strspn(name + 4, "_0123456789")];
+}
+
 /* NULL when there are no maps but ours; the caller frees. */
 static char *other_layout(const char *pin_dir, const char *own)
 {
@@ -300,9 +306,7 @@ static char *other_layout(const char *pin_dir, const char *own)
 
 	for (struct dirent *de; d && (de = readdir(d));) {
 		CLEAN_FREE char *path = xasprintf("%s/%s", pin_dir, de->d_name);
-		unsigned layout;
-		char rest;
-		if (!found && sscanf(de->d_name, "maps%u%c", &layout, &rest) == 1 && !streq(path, own))
+		if (!found && is_map_dir(de->d_name) && !streq(path, own))
 			found = TAKE(path);
 	}
 	if (d)

@@ -95,7 +95,6 @@ struct ebpf {
 	int table_fd[TABLE_MAX]; /* those that forget */
 	int drops_fd, events_fd, inserted_fd;
 	uint32_t flows_max;
-	int resized[TABLE_MAX]; /* while loading: the table as it was in another size, or -1 */
 
 	/* shared memory with the kernel */
 	struct abi_runtime *runtime;
@@ -179,7 +178,9 @@ void ebpf_remove_dir(const char *dir);
 
 /* handover.c: what maps of another layout know becomes ours, and they go. What fails was logged. */
 void ebpf_hand_over(const struct ebpf_config *c, const char *own);
-/* ebpf.c: as ebpf_open, with the maps in map_dir and without socket hooks; handover: with those programs. */
+/* ebpf.c: where maps are pinned, named by their layout: the structs', and the size of flow tables. The caller frees. */
+char *ebpf_map_dir(const struct ebpf_config *c);
+/* As ebpf_open, with the maps in map_dir and without socket hooks; handover: with those programs. */
 int ebpf_open_in(const struct ebpf_config *c, const char *map_dir, bool handover, struct ebpf **out,
                  struct mesh_err *err) MESH_MUST_CHECK;
 
@@ -233,9 +234,6 @@ uint32_t mapped_prefix(const struct dp_ip *ip, unsigned prefix);
 struct abi_addr addr_masked(const struct abi_addr *a, uint32_t prefix);
 
 /* forget.c: the tables that forget. */
-/* An earlier run's table of another size makes room at path, to be copied from once the new one is there. */
-int forget_resize(struct ebpf *e, const char *name, const char *path, uint32_t max) MESH_MUST_CHECK;
-void forget_copy_resized(struct ebpf *e);
 void forget_stats(struct ebpf *e, struct dp_stats *out);
 
 /* stats.c: the sum over all CPUs. */

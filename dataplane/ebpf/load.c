@@ -78,8 +78,6 @@ static int pin_maps(struct ebpf *e, struct bpf_object *o)
 			continue;
 		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH && strncmp(bpf_map__name(m), "syn", 3) != 0)
 			rc = bpf_map__set_max_entries(m, e->flows_max);
-		if (bpf_map__type(m) == BPF_MAP_TYPE_LRU_HASH && !rc)
-			rc = forget_resize(e, bpf_map__name(m), path, bpf_map__max_entries(m));
 		rc = rc ? rc : bpf_map__set_pin_path(m, path);
 		if (rc)
 			return rc;
@@ -271,8 +269,6 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 
 	libbpf_set_print(on_libbpf_print);
 	last_warning[0] = '\0';
-	for (size_t i = 0; i < TABLE_MAX; i++)
-		e->resized[i] = -1;
 	if ((mkdir(c->pin_dir, 0700) && errno != EEXIST) || (mkdir(e->map_dir, 0700) && errno != EEXIST) ||
 	    (mkdir(e->link_dir, 0700) && errno != EEXIST))
 		return mesh_fail(err, -errno, "bpf pin directory '%s'", c->pin_dir);
@@ -282,7 +278,6 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	rc = open_maps(e);
 	if (rc)
 		return mesh_fail(err, rc, "opening the BPF maps");
-	forget_copy_resized(e);
 	e->device_reason = device_reason(e, c);
 	ebpf_via_device(e, false);
 	PROG_FD(e, PROG_UPLINK, uplink, from_uplink);
@@ -303,9 +298,6 @@ void ebpf_unload(struct ebpf *e)
 		unmap_memory(e->task->maps.runtime, e->runtime);
 		unmap_memory(e->task->maps.services, e->services);
 	}
-	for (size_t i = 0; i < TABLE_MAX; i++)
-		if (e->resized[i] > 0)
-			close(e->resized[i]);
 	segments_fini(&e->backends);
 	segments_fini(&e->stats);
 	segments_fini(&e->slots);

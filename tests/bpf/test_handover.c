@@ -74,7 +74,7 @@ static void reopen_as_other_layout(void)
 	char own[128], other[128], pin[128], name[32];
 
 	ebpf_close(e);
-	snprintf(name, sizeof(name), "maps%d", ABI_LAYOUT);
+	snprintf(name, sizeof(name), "maps%d_1024", ABI_LAYOUT);
 	pin_path(own, name);
 	pin_path(other, "maps9999");
 	pin_path(pin, "");
@@ -310,7 +310,7 @@ static void a_hand_over_cut_short_is_finished(void **state)
 	struct dp_ip t1 = ip_of("10.0.0.11");
 
 	(void)state;
-	snprintf(name, sizeof(name), "maps%d", ABI_LAYOUT);
+	snprintf(name, sizeof(name), "maps%d_1024", ABI_LAYOUT);
 	pin_path(own, name);
 	pin_path(other, "maps9998");
 	pin_path(pin, "");

@@ -39,7 +39,7 @@ def lab(machine, request):
 
 def map_entries(lab, k, name):
     pins = f"/run/mesh/{lab.name}/n{k}/bpf"
-    layout = next(m for m in os.listdir(pins) if re.fullmatch(r"maps\d+", m))
+    layout = next(m for m in os.listdir(pins) if re.fullmatch(r"maps[\d_]+", m))
     out = lab.run(["bpftool", "-j", "map", "dump", "pinned", f"{pins}/{layout}/{name}"]).stdout
     return len(json.loads(out))
 
@@ -129,9 +129,9 @@ class Chaos:
         live = [t for t in tasks if t["State"] not in ("shutdown", "failed", "complete", "remove", "rejected", "orphaned")]
         image = spec["TaskTemplate"]["ContainerSpec"]["Image"]
         now = [t for t in self.lab.tasks("base") if t["Status"]["State"] == "running"]
-        return (len(live) == len(now) == spec["Mode"]["Replicated"]["Replicas"] and
-                all(t["Known"] and t["DesiredState"] == "running" for t in live) and
-                all(t["Spec"]["ContainerSpec"]["Image"].split("@")[0] == image.split("@")[0] for t in now))
+        assert len(live) == len(now) == spec["Mode"]["Replicated"]["Replicas"], (live, len(now), self.done[-10:])
+        assert all(t["Known"] and t["DesiredState"] == "running" for t in live), (live, self.done[-10:])
+        return all(t["Spec"]["ContainerSpec"]["Image"].split("@")[0] == image.split("@")[0] for t in now)
 
     def kill_daemon(self):
         k = self.rnd.choice(self.lab.nodes)
