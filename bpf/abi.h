@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 12
+#define ABI_LAYOUT 13
 
 struct abi_addr {
 	__be32 w[4];
@@ -52,7 +52,7 @@ _Static_assert(sizeof(struct abi_addr) == 16, "address");
 	X(SOURCE, "source", "a published port that this client's address may not dial")                                \
 	X(TUNNEL_PORT, "tunnel_port", "a task sent to the port of the tunnels, outside")                               \
 	X(REFUSAL, "refusal",                                                                                          \
-	  "the first refusal of a connection to a serving task, which may just have died: the client asks again")
+	  "the second refusal of a connection to a task that may just have died: the client asks again")
 
 enum abi_drop {
 #define X(name, id, text) DROP_##name,
@@ -76,6 +76,8 @@ enum abi_drop {
 	X(REFUSED, "refused", "sockets refused because the service has no serving task")                               \
 	X(FRAGMENT, "fragment", "fragments that followed their first part")                                            \
 	X(TOO_BIG, "too_big", "packets too big for the tunnel whose sender was told")                                  \
+	X(ASK_AGAIN, "ask_again",                                                                                      \
+	  "refusals by a task that may just have died, told so that the client asks again at once")                    \
 	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")                                   \
 	X(ENCAP, "encap", "packets tunnelled to another node by our own headers")                                      \
 	X(DECAP, "decap", "packets (merged ones once) taken out of their tunnel at the uplink")                        \
@@ -188,7 +190,7 @@ struct abi_backend {
 	__u8 mac[6];
 	__u8 state;
 	__u8 spare; /* takes nothing new from here, whatever its state */
-	__u32 pad;
+	__u32 heard; /* kernel, for tasks of this node: bit port % 32 of every TCP port that has ever answered a client */
 };
 _Static_assert(sizeof(struct abi_backend) == 64, "backend");
 
@@ -281,7 +283,15 @@ struct abi_flow_key {
 _Static_assert(sizeof(struct abi_flow_key) == 16, "flow key");
 
 enum abi_flow_state { FLOW_SYN, FLOW_OPEN, FLOW_CLOSED };
-enum abi_flow_flags { FLOW_FIN_CLIENT = 1, FLOW_FIN_TASK = 2, FLOW_DIRECT = 4, FLOW_HALF = 8, FLOW_HELD = 16 };
+enum abi_flow_flags {
+	FLOW_FIN_CLIENT = 1,
+	FLOW_FIN_TASK = 2,
+	FLOW_DIRECT = 4,
+	FLOW_HALF = 8,
+	FLOW_ASKED = 16, /* refused, and its client made to ask again */
+	FLOW_HELD = 32,  /* refused once more */
+	FLOW_REFUSED = FLOW_ASKED | FLOW_HELD
+};
 struct abi_flow {
 	__be32 dst;    /* what the client dialled */
 	__be32 client; /* who the client is: differs from key.peer for loopback and local tasks */

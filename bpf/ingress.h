@@ -289,11 +289,21 @@ static __always_inline int flow_begin(struct abi_flow_key *k, const struct packe
 	return insert(&syns, TABLE_SYNS, k, &f) ? -1 : 0;
 }
 
+static __always_inline __u32 heard_bit(__be16 port)
+{
+	return 1U << (bpf_ntohs(port) & 31);
+}
+
 /* The client has answered the task's SYN: a connection, which a flood of SYNs may not push out. */
 static __noinline int flow_settle(const struct abi_flow_key *k, struct abi_flow *f)
 {
 	struct abi_flow settled = *f;
 
+	struct abi_backend *b = backend_of(f->backend);
+
+	/* Written once: this memory is read by everybody. */
+	if (b && !(b->heard & heard_bit(k->tport)))
+		__sync_fetch_and_or(&b->heard, heard_bit(k->tport));
 	settled.flags &= ~FLOW_HALF;
 	f->state = FLOW_CLOSED;
 	return insert(&flows, TABLE_FLOWS, k, &settled) ? -1 : 0;
@@ -375,6 +385,9 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 	if (t->ifindex) {
 		key_of_target(&k, p, t, o, port);
 		f = flow_find(&k, p);
+		/* Refused by a task that takes nothing new any more: it belongs to nobody. */
+		if (f && !t->serving && f->state == FLOW_SYN && (f->flags & FLOW_REFUSED))
+			f = 0;
 	}
 	if (!f && may_be_older_connection(p))
 		return NOT_KNOWN;
@@ -561,16 +574,48 @@ static __always_inline int send_answer(struct __sk_buff *skb, __be32 saddr, __be
 }
 
 /*
- * A refusal by a task that serves: it may have died a moment ago, before its node took it out of the tables. Not told
- * at once, the client asks again after a second, and finds another; one that just does not listen refuses that too.
+ * Makes a refusal one of something that was never asked (its acknowledgement is one too low). RFC 9293 3.10.7.3 has the
+ * client drop it; Linux sends its SYN again at once then (two ticks), others after their second.
  */
-static __always_inline bool hold_refusal(struct abi_flow *f, const struct packet *p)
+static __noinline int ask_again(struct __sk_buff *skb, const struct packet *p)
 {
-	if (p->proto != IPPROTO_TCP || !(p->tcp & TCP_RST) || f->state != FLOW_SYN || (f->flags & FLOW_HELD) ||
-	    !f->backend)
-		return false;
-	f->flags |= FLOW_HELD;
-	return true;
+	struct tcphdr *tcp = data_of(skb) + L4_OFF(p);
+	__be32 old, low;
+
+	if ((void *)(tcp + 1) > end_of(skb))
+		return -1;
+	old = tcp->ack_seq;
+	low = bpf_htonl(bpf_ntohl(old) - 1);
+	tcp->ack_seq = low;
+	event(ASK_AGAIN);
+	return bpf_l4_csum_replace(skb, L4_OFF(p) + offsetof(struct tcphdr, check), old, low, sizeof(low));
+}
+
+enum refusal { REFUSAL_TELL, REFUSAL_ASK_AGAIN, REFUSAL_HOLD };
+
+/*
+ * A SYN refused by a task that answered others on this port: it has died a moment ago, and its node will have taken it
+ * out of the tables when the client asks again. A port nobody ever answered on is refused at once.
+ */
+static __always_inline enum refusal refusal_of(struct abi_flow *f, const struct packet *p)
+{
+	struct abi_backend *b;
+
+	if (p->proto != IPPROTO_TCP || f->state != FLOW_SYN)
+		return REFUSAL_TELL;
+	if (!(p->tcp & TCP_RST)) /* it lives */
+		f->flags &= ~FLOW_REFUSED;
+	if (!(p->tcp & TCP_RST) || (f->flags & FLOW_HELD))
+		return REFUSAL_TELL;
+	b = backend_of(f->backend);
+	if (!b || !(b->heard & heard_bit(p->sport)))
+		return REFUSAL_TELL;
+	if ((f->flags & FLOW_ASKED) || !(p->tcp & TCP_ACK)) {
+		f->flags |= FLOW_HELD;
+		return REFUSAL_HOLD;
+	}
+	f->flags |= FLOW_ASKED;
+	return REFUSAL_ASK_AGAIN;
 }
 
 /* A task's answer on flow f: as the client expects it, back to where it came in. */
@@ -585,9 +630,16 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 		.hops = p->ttl > 1,
 	};
 
-	if (hold_refusal(f, p))
+	switch (refusal_of(f, p)) {
+	case REFUSAL_HOLD:
 		return drop(DROP_REFUSAL);
-	flow_state(f, p, true);
+	case REFUSAL_ASK_AGAIN:
+		if (ask_again(skb, p))
+			return drop(DROP_NAT);
+		break;
+	case REFUSAL_TELL:
+		flow_state(f, p, true);
+	}
 	add_stats(skb, p, f->backend, true, false);
 	if (rewrite(skb, p, &r))
 		return drop(DROP_NAT);

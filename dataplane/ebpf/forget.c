@@ -72,7 +72,7 @@ static void on_count(void *arg, const void *key, const void *value)
 
 	if (k->task != c->task || k->proto != IPPROTO_TCP || f->state == FLOW_CLOSED)
 		return;
-	if (f->state == FLOW_SYN && idle > SYN_IDLE_NS)
+	if (f->state == FLOW_SYN && (idle > SYN_IDLE_NS || (f->flags & FLOW_REFUSED)))
 		return;
 	c->n++;
 }

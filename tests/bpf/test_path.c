@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "bpf/abi.h"
 #include "dataplane/ebpf/ebpf.h"
 
 enum ns { HOME, CLIENT, N1, N2, T1, T2, NS_MAX };
@@ -889,6 +890,48 @@ static void second_chance(void **state)
 	close(srv[1]);
 }
 
+static uint64_t asked_again(struct node *n)
+{
+	struct dp_stats st = {};
+
+	enter(n->ns);
+	ebpf_stats(n->e, &st);
+	uint64_t count = st.events.v[EVENT_ASK_AGAIN].n;
+	sch_clear(&dp_stats_schema, &st);
+	return count;
+}
+
+/* Its task has died, and no node has heard of it: who dials it meanwhile gets another when its node has. */
+static void crashed_task(void **state)
+{
+	int srv[2] = { server(T1, SOCK_STREAM, 80), server(T2, SOCK_STREAM, 80) };
+	struct sockaddr_in to = sin_of("172.31.9.12", 8080);
+	int hits[2] = {}, why = 0, fd = -1;
+	socklen_t len = sizeof(why);
+
+	(void)state;
+	while (!hits[0])
+		check_exchange(srv, CLIENT, "172.31.9.12", 8080, "172.31.9.100", hits);
+	close(srv[0]);
+	for (uint64_t before = asked_again(&nodes[0]); asked_again(&nodes[0]) == before;) {
+		if (fd >= 0)
+			close(fd); /* it came to the other */
+		fd = socket_in(CLIENT, SOCK_STREAM | SOCK_NONBLOCK);
+		assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), -1);
+		assert_int_equal(errno, EINPROGRESS);
+	}
+	states[0] = DP_DRAINING;
+	enter(nodes[0].ns);
+	set_all(&nodes[0]);
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &len), 0);
+	assert_int_equal(why, 0);
+	close(fd);
+	close(srv[1]);
+	set_states(DP_SERVING, DP_SERVING);
+}
+
 /* Nothing listens in the tasks: their refusals find the client, from here and through the tunnel. */
 static void udp_refusal(void **state)
 {
@@ -1035,15 +1078,25 @@ static void drain_and_restart(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(published_port),    cmocka_unit_test(bulk),
-		cmocka_unit_test(from_the_host),     cmocka_unit_test(from_a_task),
-		cmocka_unit_test(host_mode),         cmocka_unit_test(colliding_ports),
-		cmocka_unit_test(udp_both_ways),     cmocka_unit_test(overlay),
-		cmocka_unit_test(socket_hooks),      cmocka_unit_test(refused),
-		cmocka_unit_test(second_chance),     cmocka_unit_test(udp_refusal),
-		cmocka_unit_test(drain_and_restart), cmocka_unit_test(path_mtu),
-		cmocka_unit_test(overlay_bulk),      cmocka_unit_test(overlay_datagrams_at_once),
-		cmocka_unit_test(overlay_fragments), cmocka_unit_test(large_from_client),
+		cmocka_unit_test(published_port),
+		cmocka_unit_test(bulk),
+		cmocka_unit_test(from_the_host),
+		cmocka_unit_test(from_a_task),
+		cmocka_unit_test(host_mode),
+		cmocka_unit_test(colliding_ports),
+		cmocka_unit_test(udp_both_ways),
+		cmocka_unit_test(overlay),
+		cmocka_unit_test(socket_hooks),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(second_chance),
+		cmocka_unit_test(crashed_task),
+		cmocka_unit_test(udp_refusal),
+		cmocka_unit_test(drain_and_restart),
+		cmocka_unit_test(path_mtu),
+		cmocka_unit_test(overlay_bulk),
+		cmocka_unit_test(overlay_datagrams_at_once),
+		cmocka_unit_test(overlay_fragments),
+		cmocka_unit_test(large_from_client),
 	};
 	int failed = 0;
 

@@ -78,6 +78,7 @@ int main(void)
 		cmocka_unit_test(broken),
 		cmocka_unit_test(drain),
 		cmocka_unit_test(flow_count_follows_tcp),
+		cmocka_unit_test(refusals),
 		cmocka_unit_test(cut_short),
 		cmocka_unit_test(metrics),
 		cmocka_unit_test(nothing_leaks),

@@ -112,6 +112,10 @@ static void write_exit(const char *text)
 	for (int i = 0; i < n; i++)
 		if (line[i] == '\n')
 			line[i] = ' ';
+	char said[SHIM_LINE_MAX + 1];
+	snprintf(said, sizeof(said), "%s", line);
+	g.phase = EXITED;
+	say(said); /* first: until the data plane hears of it, others are sent here */
 	int fd = open("exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd >= 0) {
 		(void)!write(fd, line, (size_t)n);
@@ -119,9 +123,6 @@ static void write_exit(const char *text)
 		close(fd);
 		rename("exit.tmp", "exit");
 	}
-	g.phase = EXITED;
-	line[SHIM_LINE_MAX] = 0;
-	say(line);
 }
 
 static _Noreturn void give_up(const char *text)

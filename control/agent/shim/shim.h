@@ -10,7 +10,7 @@
  * Attach:  who connects to TASK/attach says one byte (1 input, 2 stdout, 4 stderr), then gets the output as docker
  *          frames it (a terminal's as it is) from now to the end, and gives input. One who does not read for
  *          ATTACH_PATIENCE seconds is let go.
- * Exit:    TASK/exit is written (temporary file, fsync, rename) before "exit" is said; TASK/lock is held until
+ * Exit:    "exit" is said, then TASK/exit is written (temporary file, fsync, rename); TASK/lock is held until
  *          the runtime's state is deleted and the shim ends.
  */
 #ifndef CONTROL_AGENT_SHIM_SHIM_H

@@ -31,6 +31,7 @@ struct pk {
 	const char *src, *dst;
 	uint16_t sport, dport;
 	uint8_t proto, tcp, ttl;
+	uint32_t ack;   /* TCP; 0 = do not care */
 	uint16_t ether; /* 0 = IPv4 */
 	uint16_t frag;
 	uint8_t icmp; /* type */
@@ -98,6 +99,7 @@ static size_t build(const struct pk *p, uint8_t *f)
 	if (p->proto == TCP) {
 		struct tcphdr *t = (void *)h;
 		t->doff = 5;
+		t->ack_seq = htonl(p->ack);
 		h[13] = p->tcp;
 		t->check = htons((uint16_t)~fold(sum_words(h, l4, pseudo(ip, l4))));
 	} else if (p->proto == UDP) {
@@ -150,6 +152,8 @@ static void check_frame(const struct pk *p, const uint8_t *f, size_t n)
 	}
 	assert_int_equal(ntohs(*(const uint16_t *)h), p->sport);
 	assert_int_equal(ntohs(*(const uint16_t *)(h + 2)), p->dport);
+	if (p->ack)
+		assert_int_equal(ntohl(*(const uint32_t *)(h + 8)), p->ack);
 	assert_int_equal(fold(sum_words(h, l4, pseudo(ip, l4))), 0xffff);
 }
 
