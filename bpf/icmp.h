@@ -85,8 +85,10 @@ struct error {
 };
 
 /* x->t is of this node. Passed on like the flow's own packets where this task does not have it. */
-SUBPROG int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct error *x)
+ONCE int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct error *x)
 {
+	if (!p || !x)
+		return TC_ACT_SHOT;
 	struct abi_service *s = x->service ? service_of(x->service) : 0;
 	struct rewrite r = rewrite_of(p);
 	struct abi_flow_key k;

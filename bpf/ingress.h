@@ -187,39 +187,53 @@ static __always_inline void note_other_port(void)
 }
 
 /*
- * Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have (0 = none free): one that
- * nobody has, or whose connection closed so long ago that the task has forgotten it; else that of whichever closed
- * first. A task that still remembers that one makes the client ask again, after which it takes it.
+ * Some connection has p's own port at k->peer, or had: looks for p's flow among the other ports it may have got, from
+ * the first on. True when found, at k; else k->pport is the one a new flow may have (0 = none free): one that nobody
+ * has, or whose connection closed so long ago that the task has forgotten it; else that of whichever closed first. A
+ * task that still remembers that one makes the client ask again, after which it takes it.
  */
-static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
+ONCE int flow_probe(struct abi_flow_key *key, const struct packet *p)
 {
 	__be16 unused = 0, closed = 0;
 	__u64 now = 0, closed_ns = ~0ULL;
 
+	if (!key || !p)
+		return false;
+	struct abi_flow_key k = *key; /* Linux 6.1 looks up what is on the stack only */
 #pragma unroll
 	for (__u32 i = 0; i < PORT_PROBES; i++) {
-		k->pport = i ? other_port(p, i) : p->sport;
-		struct abi_flow *f = flow_at(k);
+		key->pport = k.pport = i ? other_port(p, i) : p->sport;
+		struct abi_flow *f = flow_at(&k);
 		if (!f) {
-			unused = unused ? unused : k->pport;
-			if (!i && !other_ports())
-				break;
+			unused = unused ? unused : k.pport;
 			continue;
 		}
 		if (same_flow(f, p))
-			return f;
+			return true;
 		if (unused || f->state != FLOW_CLOSED)
 			continue;
 		now = now ? now : bpf_ktime_get_coarse_ns();
 		if (now - f->seen_ns > FLOW_REUSE_NS)
-			unused = k->pport;
+			unused = k.pport;
 		if (f->seen_ns < closed_ns) {
-			closed = k->pport;
+			closed = k.pport;
 			closed_ns = f->seen_ns;
 		}
 	}
-	k->pport = unused ? unused : closed;
-	return 0;
+	key->pport = unused ? unused : closed;
+	return false;
+}
+
+/* Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have, see above. */
+static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
+{
+	struct abi_flow *f;
+
+	k->pport = p->sport;
+	f = flow_at(k);
+	if (f ? same_flow(f, p) : !other_ports())
+		return f;
+	return flow_probe(k, p) ? flow_at(k) : 0;
 }
 
 static __always_inline void flow_state(struct abi_flow *f, const struct packet *p, bool from_task)

@@ -223,8 +223,10 @@ static __always_inline __u32 choose(struct abi_service *s, const struct packet *
  * Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. Who begins elsewhere
  * is remembered here too: until the ingress knows better, the rest of the flow comes the same way.
  */
-static __noinline __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
+ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 {
+	if (!s || !p)
+		return 0;
 	__u32 hash = flow_hash(p, s->flags);
 	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
 	struct abi_choice_key k = choice_key(p);
