@@ -47,6 +47,18 @@ static void put_decision(struct buf *b, const json_t *e)
 		           *js(e, "NewTo") ? js(e, "NewTo") : js(e, "To"));
 }
 
+static bool is_lost(const json_t *line)
+{
+	return !strcmp(js(line, "Event.Verdict"), "lost");
+}
+
+static void put_lost(struct buf *b, const json_t *line)
+{
+	const char *time = strchr(js(line, "Event.Time"), 'T');
+	buf_printf(b, "%-15.15s  %-10s %lld events lost: %s\n", time ? time + 1 : "", js(line, "Hostname"),
+	           (long long)ji(line, "Event.Lost"), js(line, "Event.ReasonText"));
+}
+
 static void put_event(struct buf *b, const json_t *line)
 {
 	const json_t *e = jo(line, "Event"), *n;
@@ -82,6 +94,8 @@ static int print_line(struct cli *c, const json_t *line, struct mesh_err *err)
 	} else if (*format && strcmp(format, "table") != 0) {
 		rc = template_run(format, line, false, &b, err);
 		buf_puts(&b, "\n");
+	} else if (is_lost(line)) {
+		put_lost(&b, line);
 	} else {
 		put_event(&b, line);
 	}
@@ -115,7 +129,7 @@ static int on_line(struct tracing *t, const json_t *line, struct mesh_err *err)
 		return 0;
 	}
 	int rc = print_line(t->c, line, err);
-	return rc ? rc : t->left && !--t->left;
+	return rc ? rc : t->left && !is_lost(line) && !--t->left;
 }
 
 static int on_bytes(struct tracing *t, struct buf *in, struct mesh_err *err)
@@ -204,6 +218,9 @@ const struct command cmd_trace = {
 		"PLACE is an address, a node's or service's name, or a task's (web.1), each with :PORT or without. A "
 		"service\n"
 		"means its addresses, its published ports on every node, and the tasks it has when the trace begins.\n"
+		"Where more pass than can be shown, a line says how many events were lost and where (JSON: verdict "
+		"\"lost\",\n"
+		"\"Lost\").\n"
 		"While nobody traces this costs nothing. Ask a manager; nodes with the nft driver cannot show packets.",
 	.example = "  meshctl trace --to web\n"
 		   "  meshctl trace --from 192.0.2.7 --to n1:8080 -p tcp -c 10\n"

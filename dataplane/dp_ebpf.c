@@ -205,9 +205,9 @@ static void unwatch(struct dp *d, unsigned watcher)
 	ebpf_unwatch(d->ebpf, watcher);
 }
 
-static void watch_read(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg)
+static uint64_t watch_read(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg)
 {
-	ebpf_watch_read(d->ebpf, fn, arg);
+	return ebpf_watch_read(d->ebpf, fn, arg);
 }
 
 const struct dp_driver dp_driver_ebpf = {

@@ -96,7 +96,8 @@ struct dp_driver {
 	/* NULL: this driver cannot show packets. */
 	int (*watch)(struct dp *d, unsigned watcher, const struct dp_filter *f, struct mesh_err *err);
 	void (*unwatch)(struct dp *d, unsigned watcher);
-	void (*watch_read)(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
+	/* How many found no room since the last reading. */
+	uint64_t (*watch_read)(struct dp *d, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
 };
 extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
 

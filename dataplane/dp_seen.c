@@ -240,6 +240,7 @@ struct reading {
 	struct dp *d;
 	struct dp_events *events;
 	int64_t offset; /* of the wall clock to the monotonic one */
+	uint64_t skipped[DP_WATCHERS_MAX];
 };
 
 /* More than a person reads, and little enough to leave the thread its other work. */
@@ -248,17 +249,34 @@ struct reading {
 static void on_seen(void *arg, const struct dp_seen *s)
 {
 	struct reading *r = arg;
-	if (r->events && r->events->list.n >= EVENTS_MAX)
+	if (r->events && r->events->list.n >= EVENTS_MAX) {
+		for (unsigned k = 0; k < DP_WATCHERS_MAX; k++)
+			r->skipped[k] += s->watchers >> k & 1;
 		return;
+	}
 	if (!r->events)
 		r->events = XNEW(struct dp_events);
 	set_event(r->d, LIST_ADD(&r->events->list), s, r->offset);
 }
 
+static void add_lost(struct reading *r, unsigned watchers, uint64_t n, const char *reason, const char *text)
+{
+	struct dp_event e = { .watchers = watchers };
+	if (!n)
+		return;
+	if (!r->events)
+		r->events = XNEW(struct dp_events);
+	dp_event_set_lost(&e, n, reason, text);
+	*LIST_ADD(&r->events->list) = e;
+}
+
 void dp_read_seen(struct dp *d)
 {
 	struct reading r = { .d = d, .offset = clock_wall_ns() - clock_mono_ns() };
-	d->drv->watch_read(d, on_seen, &r);
+	uint64_t unseen = d->drv->watch_read(d, on_seen, &r);
+	add_lost(&r, d->watchers, unseen, "ring", "the programs' ring was full: more packets than this node can show");
+	for (unsigned k = 0; k < DP_WATCHERS_MAX; k++)
+		add_lost(&r, 1u << k, r.skipped[k], "rate", "more than a node shows of all traces together");
 	if (!r.events)
 		return;
 	struct dp_report rep = { .kind = DP_SEEN, .events = r.events };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "dataplane/seen.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/prom.h"
 
@@ -116,6 +117,7 @@ static const struct sch_field event_fields[] = {
 	SF(21, U32, "TTL", ttl, 0),
 	SF(22, STRS, "Notes", notes, 0),
 	SF(23, U32, "Watchers", watchers, SCH_INTERNAL),
+	SF(24, U64, "Lost", lost, 0),
 };
 SCHEMA(dp_event_schema, dp_event, event_fields);
 #undef T
@@ -123,6 +125,19 @@ SCHEMA(dp_event_schema, dp_event, event_fields);
 static const struct sch_field events_fields[] = { SF_LIST(1, "Events", list, &dp_event_schema, SCH_ALWAYS) };
 SCHEMA(dp_events_schema, dp_events, events_fields);
 #undef T
+
+void dp_event_set_lost(struct dp_event *e, uint64_t n, const char *reason, const char *text)
+{
+	e->time = clock_wall_ns();
+	e->lost = n;
+	str_set(&e->hook, "");
+	str_set(&e->protocol, "");
+	str_set(&e->from, "");
+	str_set(&e->to, "");
+	str_set(&e->verdict, "lost");
+	str_set(&e->reason, reason);
+	str_set(&e->text, text);
+}
 
 void dp_filter_fini(struct dp_filter *f)
 {

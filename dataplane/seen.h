@@ -117,6 +117,7 @@ struct dp_event {
 	char *peer;                          /* node at the other end of the tunnel */
 	char *device, *out_device, *network;
 	uint32_t vni, length, ttl;
+	uint64_t lost; /* verdict "lost": events that nobody will see, reason says where */
 	struct str_list notes;
 	uint32_t watchers; /* not in JSON, as are these: */
 	uint64_t mono_ns, token;
@@ -125,6 +126,8 @@ struct dp_events {
 	SCH_LIST(struct dp_event) list;
 };
 extern const struct schema dp_event_schema, dp_events_schema;
+/* e, which is empty, says that n events were lost here and now, and why: reason is a word, text a sentence. */
+void dp_event_set_lost(struct dp_event *e, uint64_t n, const char *reason, const char *text);
 
 /* Prometheus text of s, appended. */
 void dp_stats_prom(const struct dp_stats *s, struct buf *out);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * /_mesh/trace: packets on their way through the hooks of all nodes, one JSON object a line, merged by time. Lines of
- * a node begin with {"Node", "Hostname", "Watching": true}; one that cannot watch, or stops, says {"Error"}.
+ * a node begin with {"Node", "Hostname", "Watching": true}; one that cannot watch, or stops, says {"Error"}. What was
+ * lost on the way is an event too: its verdict is "lost", "Lost" says how many.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -158,6 +159,7 @@ static int read_query(struct req *r, struct str_list *args, struct mesh_err *err
 struct held {
 	int64_t came_ms; /* here */
 	int64_t time;    /* there, ns */
+	uint64_t events; /* that are lost with it */
 	char *line;
 };
 struct trace {
@@ -166,7 +168,9 @@ struct trace {
 	struct api_ask *ask;   /* NULL once ended */
 	uv_timer_t timer;
 	struct VEC(struct held) held;
-	bool full; /* the client is slow: what comes is lost until it reads */
+	uint64_t late;   /* events that found no room in held */
+	uint64_t unread; /* events, while the client does not read */
+	bool full;       /* it does not: stream_write said so */
 	bool ticking;
 };
 
@@ -174,6 +178,27 @@ static int by_time(const void *a, const void *b)
 {
 	const struct held *x = a, *y = b;
 	return x->time < y->time ? -1 : x->time > y->time;
+}
+
+/* Of the manager itself: no node's. Nothing is written twice, for what a full stream was given is kept. */
+static void write_lost(struct trace *t, uint64_t *n, const char *reason, const char *text)
+{
+	struct dp_event e = { 0 };
+	struct jw w = { 0 };
+	if (!*n || !t->stream || t->full)
+		return;
+	dp_event_set_lost(&e, *n, reason, text);
+	*n = 0;
+	jw_open(&w, '{');
+	jw_kstr(&w, "Node", "");
+	jw_kstr(&w, "Hostname", "");
+	jw_key(&w, "Event");
+	md_json_write(&w, &dp_event_schema, &e);
+	jw_close(&w, '}');
+	buf_put_u8(&w.b, '\n');
+	t->full = !stream_write(t->stream, w.b.data, w.b.len);
+	buf_fini(&w.b);
+	sch_clear(&dp_event_schema, &e);
 }
 
 static void flush(struct trace *t, bool all)
@@ -187,6 +212,8 @@ static void flush(struct trace *t, bool all)
 	while (n < t->held.len && (all || now - t->held.data[n].came_ms >= MERGE_MS)) {
 		if (t->stream && !t->full)
 			t->full = !stream_write(t->stream, t->held.data[n].line, strlen(t->held.data[n].line));
+		else
+			t->unread += t->held.data[n].events;
 		free(t->held.data[n].line);
 		n++;
 	}
@@ -218,20 +245,24 @@ static void on_tick(uv_timer_t *h)
 {
 	struct trace *t = CONTAINER_OF(h, struct trace, timer);
 	flush(t, !t->ask);
+	write_lost(t, &t->late, "merge", "more events of all nodes at a time than a manager merges");
+	write_lost(t, &t->unread, "client", "whoever asked reads too slowly");
 	if (!t->ask && t->stream)
 		stream_end(t->stream);
 }
 
-static void hold(struct trace *t, struct jw *w, int64_t time)
+static void hold(struct trace *t, struct jw *w, int64_t time, uint64_t events)
 {
-	struct held h = { clock_mono_ns() / NS_PER_MS, time, NULL };
+	struct held h = { clock_mono_ns() / NS_PER_MS, time, events, NULL };
 	jw_close(w, '}');
 	buf_put_u8(&w->b, '\n');
 	h.line = buf_take_str(&w->b);
-	if (t->held.len < HELD_MAX)
+	if (t->held.len < HELD_MAX) {
 		vec_push(&t->held, h);
-	else
-		free(h.line);
+		return;
+	}
+	t->late += events;
+	free(h.line);
 }
 
 static void begin_line(struct trace *t, struct jw *w, const char *node)
@@ -249,6 +280,7 @@ static void on_record(void *arg, const char *node, const char *json, size_t n)
 	struct jw w = { 0 };
 	json_t *j = NULL;
 	int64_t time = clock_wall_ns();
+	uint64_t events = 0;
 	if (md_json_parse(json, n, &j, NULL))
 		return;
 	begin_line(t, &w, node);
@@ -256,6 +288,7 @@ static void on_record(void *arg, const char *node, const char *json, size_t n)
 		char *text = json_dumps(j, JSON_COMPACT);
 		if (clock_parse(json_string_value(json_object_get(j, "Time")) ?: "", &time))
 			time = clock_wall_ns();
+		events = (uint64_t)json_integer_value(json_object_get(j, "Lost")) ?: 1;
 		jw_kraw(&w, "Event", text ? text : "null");
 		free(text);
 	} else {
@@ -263,7 +296,7 @@ static void on_record(void *arg, const char *node, const char *json, size_t n)
 		time = 0;
 	}
 	json_decref(j);
-	hold(t, &w, time);
+	hold(t, &w, time, events);
 }
 
 static void on_node_end(void *arg, const char *node, int code, const struct mesh_err *err)
@@ -272,7 +305,7 @@ static void on_node_end(void *arg, const char *node, int code, const struct mesh
 	struct jw w = { 0 };
 	begin_line(t, &w, node);
 	jw_kstr(&w, "Error", code ? mesh_err_text(err, code) : "stopped watching");
-	hold(t, &w, 0);
+	hold(t, &w, 0, 0);
 }
 
 static void on_ask_end(void *arg)

@@ -161,6 +161,8 @@ struct serve;
 struct serve *serve_new(struct meshd *m, struct net_conn *c);
 /* False: this call is of something else. */
 bool serve_call(struct serve *s, uint32_t stream, const struct wire_call *call);
+/* The connection takes more again. */
+void serve_drain(struct serve *s);
 /* The manager has heard enough. */
 void serve_end(struct serve *s, uint32_t stream);
 /* The connection ended. */

@@ -13,11 +13,13 @@ struct served {
 	uint32_t stream;
 	int watcher;           /* -1: none */
 	struct doctor *doctor; /* NULL: none */
+	uint64_t lost;         /* events, while the connection is full */
 };
 struct serve {
 	struct meshd *m;
 	struct net_conn *conn;
 	struct map calls; /* stream -> struct served, those that go on */
+	bool full;        /* the connection's queue, until serve_drain */
 };
 
 static void stream_key(uint32_t stream, char out[16])
@@ -27,7 +29,7 @@ static void stream_key(uint32_t stream, char out[16])
 
 static void send_record(struct serve *s, uint32_t stream, struct jw *w)
 {
-	(void)net_send(s->conn, NET_DATA, stream, w->b.data, w->b.len);
+	s->full = !net_send(s->conn, NET_DATA, stream, w->b.data, w->b.len);
 	buf_fini(&w->b);
 }
 
@@ -80,8 +82,32 @@ static void on_seen(void *arg, const struct dp_event *e, const struct mesh_err *
 	}
 	if (streq(e->verdict, "probe"))
 		return; /* the doctor's */
+	if (d->s->full) {
+		d->lost += e->lost ? e->lost : 1;
+		return;
+	}
 	md_json_write(&w, &dp_event_schema, e);
 	send_record(d->s, d->stream, &w);
+}
+
+static void tell_lost(struct served *d)
+{
+	struct dp_event e = { 0 };
+	struct jw w = { 0 };
+	if (!d->lost || d->s->full)
+		return;
+	dp_event_set_lost(&e, d->lost, "connection", "the node's connection to the manager was full");
+	d->lost = 0;
+	md_json_write(&w, &dp_event_schema, &e);
+	send_record(d->s, d->stream, &w);
+	sch_clear(&dp_event_schema, &e);
+}
+
+void serve_drain(struct serve *s)
+{
+	s->full = false;
+	MAP_FOREACH(&s->calls, e)
+		tell_lost(e->value);
 }
 
 /* "from=10.0.0.1:80", "to=...", "protocol=tcp", "drops", "packets" */

@@ -305,6 +305,8 @@ static void on_drain(void *arg, struct net_conn *c)
 	(void)c;
 	if (s->logs)
 		logserve_drain(s->logs);
+	if (s->serve)
+		serve_drain(s->serve);
 }
 
 static void session_gone(struct session *s);

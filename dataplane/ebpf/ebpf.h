@@ -186,7 +186,8 @@ bool ebpf_drop(struct ebpf *e, unsigned i, const char **id, const char **text, u
  */
 int ebpf_watch(struct ebpf *e, unsigned watcher, const struct dp_filter *f, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_unwatch(struct ebpf *e, unsigned watcher);
-void ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
+/* Returns how many events of anybody's the ring had no room for since the last reading. */
+uint64_t ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg);
 /* One event of the ring, foreign bytes. MESH_E_CORRUPT. Pure. */
 int ebpf_seen_decode(const void *p, size_t n, struct dp_seen *out) MESH_MUST_CHECK;
 /* Appends drops by reason, events, tables. */

@@ -115,6 +115,7 @@ struct ebpf {
 	struct ring_buffer *ring;
 	struct reading *reading; /* while it runs */
 	unsigned watchers;
+	uint64_t unseen; /* EVENT_UNSEEN at the last reading */
 };
 
 static inline struct abi_addr ebpf_addr(const struct dp_ip *ip)

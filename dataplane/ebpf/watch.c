@@ -214,13 +214,22 @@ static int on_event(void *ctx, void *data, size_t n)
 	return 0;
 }
 
-void ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg)
+/* Grows while the programs find no room in the ring. */
+static uint64_t unseen(const struct ebpf *e)
+{
+	return stats_counter(bpf_map__fd(e->task->maps.events), EVENT_UNSEEN);
+}
+
+uint64_t ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg)
 {
 	struct reading r = { fn, arg };
+	uint64_t before = e->unseen;
 
 	e->reading = &r;
 	(void)ring_buffer__consume(e->ring); /* a failure is the next reading's business */
 	e->reading = NULL;
+	e->unseen = unseen(e);
+	return e->unseen - before;
 }
 
 int watch_open(struct ebpf *e, struct mesh_err *err)
@@ -232,6 +241,7 @@ int watch_open(struct ebpf *e, struct mesh_err *err)
 	for (unsigned i = 0; i < DP_WATCHERS_MAX; i++)
 		ebpf_unwatch(e, i);
 	(void)ring_buffer__consume(e->ring);
+	e->unseen = unseen(e);
 	return 0;
 }
 

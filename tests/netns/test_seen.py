@@ -194,6 +194,26 @@ def test_trace_shows_drops_with_reason(web):
     assert [r for r in map(json.loads, out.splitlines()) if r["Node"] == "n2" and r["Reason"] == "spoof" and int(r["Packets"])]
 
 
+def test_trace_counts_what_it_cannot_show(web):
+    """Datagrams between two tasks of n2 pass one hook, once each; the client reads only after the last: each is shown or lost."""
+    there = next(t for t in web.running("web") if web.node_number(t) == 2)
+    addr = next(a["Addresses"][0].split("/")[0] for a in there["NetworksAttachments"] if a["Network"]["Spec"]["Name"] == "blue")
+    t = Trace(web, "--from", "ask.1", "--to", f"{addr}:9", "-p", "udp")
+    n = 50000
+    web.inside(web.ask, "python3", "-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+               f"[s.sendto(b'x', ('{addr}', 9)) for _ in range({n})]")
+    shown, lost = 0, {}
+    while shown + sum(lost.values()) < n:
+        e = json.loads(t.p.stdout.readline())["Event"]
+        if e["Verdict"] == "lost":
+            lost[e["Reason"]] = lost.get(e["Reason"], 0) + e["Lost"]
+        else:
+            shown += 1
+    assert shown + sum(lost.values()) == n and shown > 100 and lost, (shown, lost)
+    assert set(lost) <= {"ring", "rate", "connection", "merge", "client"}
+    t.p.kill()
+
+
 def test_trace_refuses_what_it_does_not_know(web):
     assert "is no address, service, node or task" in web.meshctl(1, "trace", "--to", "nobody", rc=1).stderr
     assert "is no port" in web.meshctl(1, "trace", "--to", "web:x", rc=1).stderr
