@@ -272,8 +272,16 @@ static void say_silent(const json_t *stats)
 {
 	const json_t *n;
 	size_t i;
-	json_array_foreach(jo(stats, "Nodes"), i, n) if (*js(n, "Error"))
-		fprintf(stderr, "node %s: %s\n", js(n, "Hostname"), js(n, "Error"));
+	json_array_foreach(jo(stats, "Nodes"), i, n)
+	{
+		if (*js(n, "Error"))
+			fprintf(stderr, "node %s: %s\n", js(n, "Hostname"), js(n, "Error"));
+		else if (jo(n, "Stats.Driver") && !jb(n, "Stats.Handshakes"))
+			fprintf(stderr,
+			        "node %s: the nft driver does not see handshakes: no CONNECT, no failed ones in "
+			        "ERROR/S\n",
+			        js(n, "Hostname"));
+	}
 }
 
 static json_t *only(const json_t *rows, bool drops)

@@ -22,9 +22,10 @@
 #define STATS_WAIT_NS (500 * NS_PER_MS)
 #define MARK_MAX 8
 #define DETACH_BATCH 64
+/* What a user meets, after "cannot"; the tests take what they must not ask of such a node from here. */
 #define NFT_LIMITS                                                                                                     \
-	"connections it passes on to other nodes may break when tasks come or go; client affinity has no memory and "  \
-	"no timeout, it follows the address"
+	"cannot show packets, see handshakes, remember whom a client was given (affinity follows its address), or "    \
+	"bring a task to a port of its own node that a task elsewhere on a network of both serves"
 
 /* ---- reports ------------------------------------------------------------------------------------- */
 

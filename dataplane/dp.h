@@ -61,7 +61,7 @@ struct dp_config {
 	const char *data_path_addr; /* underlay address to use, NULL = address of the default route's link */
 	uint16_t vxlan_port;        /* 4789 */
 	const char *driver;         /* "auto", "ebpf", "nft" */
-	uint32_t flows_max;         /* entries of each flow table of the ebpf driver, 0 = default */
+	uint32_t flows_max;         /* entries of each flow table, 0 = default */
 	const char *local_subnet;   /* "172.18.0.0/16": addresses of tasks on no overlay network */
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;

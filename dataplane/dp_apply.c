@@ -342,8 +342,13 @@ static void report_applied(struct dp *d, int code, const struct str_list *proble
 static void close_stuck(struct dp *d, const struct plan_ops *ops, bool swept)
 {
 	struct VEC(uint32_t) done = { 0 };
-	if (swept) /* before a restart of ours nobody watched */
+	bool lost = swept; /* before a restart of ours nobody watched */
+	if (swept)
 		dp_close_stuck(d, 0);
+	for (size_t i = 0; i < ops->len && !lost; i++)
+		lost = ops->data[i].lost_vni != 0;
+	if (lost && d->drv->forget)
+		d->drv->forget(d);
 	for (size_t i = 0; i < ops->len && !swept; i++) {
 		const struct plan_op *op = &ops->data[i];
 		bool again = !op->lost_vni;

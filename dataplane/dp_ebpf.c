@@ -226,6 +226,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.set = set_item,
 	.del = del_item,
 	.sweep = sweep,
+	.sees_handshakes = true,
 	.backend_stats = backend_stats,
 	.refused = refused,
 	.stats = stats,

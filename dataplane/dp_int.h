@@ -89,10 +89,13 @@ struct dp_driver {
 	/* NULL: set and del take effect at once, and masquerading is left to dataplane/nft/nft.h. */
 	int (*commit)(struct dp *d, const struct dp_ip *masquerade, size_t n, struct mesh_err *err);
 	void (*sweep)(struct dp *d); /* what an earlier run left and nothing wants */
-	/* NULL: this driver does not count by backend. */
+	/* Connections whose task is gone (dp_nobody_has) are forgotten: their next packet goes to another. NULL: del does. */
+	void (*forget)(struct dp *d);
+	bool sees_handshakes; /* counts how they end and how long they take */
+	/* Drops, events, tables; called before those of services are asked for. */
+	void (*stats)(struct dp *d, struct dp_stats *out);
 	bool (*backend_stats)(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out);
 	uint64_t (*refused)(struct dp *d, uint64_t service);
-	void (*stats)(struct dp *d, struct dp_stats *out); /* drops, events, tables; NULL: none */
 	/* NULL: this driver cannot show packets. */
 	int (*watch)(struct dp *d, unsigned watcher, const struct dp_filter *f, struct mesh_err *err);
 	void (*unwatch)(struct dp *d, unsigned watcher);
@@ -196,6 +199,12 @@ void dp_poll_tasks(struct dp *d, int64_t now);
  * more: nothing would ever answer them. vni 0: of all networks.
  */
 void dp_close_stuck(struct dp *d, uint32_t vni);
+/* The networks of this node, and whether ip is an address of one of them that no task and no service has. */
+struct dp_nets VEC(const struct ebpf_network *);
+void dp_nets(const struct dp *d, struct dp_nets *out);
+bool dp_nobody_has(const struct dp *d, const struct dp_nets *nets, const struct dp_ip *ip);
+/* The socket of a task here, at local, that talks to peer by a service address which was translated on the way. */
+void dp_close_socket(struct dp *d, uint8_t protocol, const struct dp_place *local, const struct dp_place *peer);
 
 /* dp_stats.c */
 void dp_do_stats(struct dp *d);

@@ -151,7 +151,8 @@ static int commit(struct dp *d, const struct dp_ip *masquerade, size_t n, struct
 		               .ifaces = ifaces.data,
 		               .n_ifaces = ifaces.len,
 		               .masquerade = masquerade,
-		               .n_masquerade = n };
+		               .n_masquerade = n,
+		               .flows_max = d->flows_max };
 	int rc = steer_commit(d->steer, &in, d->vxlan_ifindex, err);
 	vec_fini(&ifaces);
 	return rc;
@@ -160,6 +161,139 @@ static int commit(struct dp *d, const struct dp_ip *masquerade, size_t n, struct
 static void sweep(struct dp *d)
 {
 	steer_sweep(d->steer, d->vxlan_ifindex);
+}
+
+/* ---- what was counted ---------------------------------------------------------------------------- */
+
+#define ETHERNET 14 /* what netfilter does not count of a frame */
+
+static void add_count(void *list, const char *id, const char *text, uint64_t n)
+{
+	struct dp_count *c = sch_list_add(list, sizeof(*c));
+	*c = (struct dp_count){ xstrdup(id), xstrdup(text), n };
+}
+
+static bool starts(const char *name, const char *prefix)
+{
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static uint64_t number_at(const char *path)
+{
+	char text[32];
+	return sysctl_get(path, text, sizeof(text)) ? 0 : strtoull(text, NULL, 10);
+}
+
+static void stats(struct dp *d, struct dp_stats *out)
+{
+	const char *name, *text;
+	int rc = steer_count(d->steer);
+	if (rc)
+		log_warn("cannot read the counters of our nftables tables error=%s", mesh_code_text(rc));
+	for (size_t i = 0; (name = rules_fixed_counter(i, &text)); i++) {
+		bool drop = starts(name, RULES_DROP);
+		add_count(drop ? (void *)&out->drops : (void *)&out->events,
+		          name + strlen(drop ? RULES_DROP : RULES_EVENT), text, steer_counter(d->steer, name).packets);
+	}
+	struct dp_table_stats *t = LIST_ADD(&out->tables);
+	*t = (struct dp_table_stats){ .name = xstrdup("conntrack"),
+		                      .used = number_at("net/netfilter/nf_conntrack_count"),
+		                      .max = number_at("net/netfilter/nf_conntrack_max") };
+}
+
+/* The address where strangers reach the task that has this one; NULL: it is not here. */
+static const struct dp_ip *answer_of(const struct dp *d, uint32_t vni, const struct dp_ip *ip)
+{
+	MAP_FOREACH(&d->tasks, e) {
+		const struct dp_task *t = e->value;
+		for (size_t i = 0; i < t->nets.n; i++) {
+			const struct dp_tnet *n = &t->nets.v[i];
+			if (n->vni == vni && memcmp(&n->wire.ip, ip, sizeof(*ip)) == 0)
+				return t->way_out < t->nets.n ? &t->nets.v[t->way_out].wire.ip : &n->wire.ip;
+		}
+	}
+	return NULL;
+}
+
+static uint64_t frames(struct nft_count c)
+{
+	return c.bytes + ETHERNET * c.packets;
+}
+
+static void published_stats(const struct steer *s, const struct dp_ip *ip, struct dp_counters *out)
+{
+	struct nft_count in = steer_counted(s, COUNT_PUB_IN, ip), to = steer_counted(s, COUNT_PUB_OUT, ip);
+	*out = (struct dp_counters){ .packets_in = in.packets,
+		                     .bytes_in = frames(in),
+		                     .packets_out = to.packets,
+		                     .bytes_out = frames(to),
+		                     .conns = steer_counted(s, COUNT_PUB_CONNS, ip).packets,
+		                     .resets_task = steer_counted(s, COUNT_PUB_RST_OUT, ip).packets,
+		                     .resets_peer = steer_counted(s, COUNT_PUB_RST_IN, ip).packets };
+}
+
+static void network_stats(const struct steer *s, const struct dp_ip *ip, struct dp_counters *out)
+{
+	struct nft_count in = steer_counted(s, COUNT_NET_IN, ip), to = steer_counted(s, COUNT_NET_OUT, ip);
+	*out = (struct dp_counters){ .net_packets_in = in.packets,
+		                     .net_bytes_in = frames(in),
+		                     .net_packets_out = to.packets,
+		                     .net_bytes_out = frames(to),
+		                     .conns = steer_counted(s, COUNT_VIP_CONNS, ip).packets,
+		                     .resets_task = steer_counted(s, COUNT_NET_RST_OUT, ip).packets,
+		                     .resets_peer = steer_counted(s, COUNT_NET_RST_IN, ip).packets };
+}
+
+static bool backend_stats(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out)
+{
+	struct item like = { .kind = ITEM_SERVICE, .svc.key = service };
+	const struct item *svc = plan_table_get(&d->have, &like);
+	if (!svc)
+		return false;
+	like = (struct item){ .kind = ITEM_NETWORK, .network.vni = svc->svc.vni };
+	const struct item *net = plan_table_get(&d->have, &like);
+	const struct dp_ip *answer = answer_of(d, svc->svc.vni, ip);
+	if (net && net->network.ingress) {
+		if (answer)
+			published_stats(d->steer, answer, out);
+		return answer != NULL;
+	}
+	network_stats(d->steer, ip, out);
+	return true;
+}
+
+static uint64_t refused(struct dp *d, uint64_t service)
+{
+	char name[32];
+	snprintf(name, sizeof(name), RULES_REFUSED "%016llx", (unsigned long long)service);
+	return steer_counter(d->steer, name).packets;
+}
+
+/* ---- tasks that are gone ------------------------------------------------------------------------- */
+
+static void forget_flow(struct dp *d, const struct ct_flow *f)
+{
+	struct dp_place local = { f->src, f->sport }, peer = { f->dst, f->dport };
+	int rc = steer_forget(d->steer, f);
+	if (rc)
+		log_debug("cannot forget a connection whose task is gone error=%s", mesh_code_text(rc));
+	dp_close_socket(d, f->protocol, &local, &peer);
+}
+
+static void forget(struct dp *d)
+{
+	struct ct_flows flows = { 0 };
+	struct dp_nets nets = { 0 };
+	int rc = steer_translated(d->steer, &flows);
+	if (rc)
+		log_warn("cannot list the connections of tasks that are gone, they end by themselves error=%s",
+		         mesh_code_text(rc));
+	dp_nets(d, &nets);
+	for (size_t i = 0; i < flows.len; i++)
+		if (dp_nobody_has(d, &nets, &flows.data[i].answers))
+			forget_flow(d, &flows.data[i]);
+	vec_fini(&nets);
+	vec_fini(&flows);
 }
 
 const struct dp_driver dp_driver_nft = {
@@ -176,4 +310,8 @@ const struct dp_driver dp_driver_nft = {
 	.del = del_item,
 	.commit = commit,
 	.sweep = sweep,
+	.forget = forget,
+	.stats = stats,
+	.backend_stats = backend_stats,
+	.refused = refused,
 };

@@ -38,8 +38,7 @@ static void add_backend(struct dp *d, struct dp_service_stats *s, const struct d
 	struct dp_ip ip;
 	if (dp_ip_parse(e->addr, &ip, NULL))
 		return;
-	if (d->drv->backend_stats)
-		(void)d->drv->backend_stats(d, plan_service_key(&e->service, &e->network), &ip, &c);
+	(void)d->drv->backend_stats(d, plan_service_key(&e->service, &e->network), &ip, &c); /* none yet: zero */
 	struct dp_backend_stats *b = LIST_ADD(&s->backends);
 	*b = (struct dp_backend_stats){ .task = e->task,
 		                        .name = xstrdup(e->names.n ? e->names.v[0] : e->task.s),
@@ -57,8 +56,7 @@ static void add_service(struct dp *d, struct dp_stats *out, const struct dp_serv
 	*t = (struct dp_service_stats){ .id = s->id,
 		                        .name = xstrdup(s->name ? s->name : s->id.s),
 		                        .network = xstrdup(n && n->name ? n->name : s->network.s) };
-	if (d->drv->refused)
-		t->refused = d->drv->refused(d, plan_service_key(&s->id, &s->network));
+	t->refused = d->drv->refused(d, plan_service_key(&s->id, &s->network));
 }
 
 static void add_ports(struct dp_stats *out, const struct dp_service *s, const struct dp_service_stats *t)
@@ -97,7 +95,7 @@ void dp_do_stats(struct dp *d)
 {
 	struct dp_stats s = { .time = clock_wall_ns(),
 		              .driver = xstrdup(d->driver),
-		              .per_backend = d->drv->backend_stats != NULL,
+		              .handshakes = d->drv->sees_handshakes,
 		              .version = d->applied,
 		              .tasks = d->tasks.count,
 		              .passes = d->passes,
@@ -105,9 +103,8 @@ void dp_do_stats(struct dp *d)
 		              .failures = d->op_failures,
 		              .sockets_closed = d->sockets_closed };
 	add_dns(d, &s);
+	d->drv->stats(d, &s);
 	add_services(d, &s);
-	if (d->drv->stats)
-		d->drv->stats(d, &s);
 	pthread_mutex_lock(&d->lock);
 	sch_clear(&dp_stats_schema, &d->stats);
 	d->stats = s;

@@ -30,6 +30,23 @@ static bool nobody_has(const struct dp *d, uint32_t vni, const struct dp_ip *ip)
 	       !plan_table_get(&d->have, &ep) && !plan_table_get(&d->have, &vip);
 }
 
+void dp_nets(const struct dp *d, struct dp_nets *out)
+{
+	MAP_FOREACH(&d->have.items, e) {
+		const struct item *i = e->value;
+		if (i->kind == ITEM_NETWORK)
+			vec_push(out, &i->network);
+	}
+}
+
+bool dp_nobody_has(const struct dp *d, const struct dp_nets *nets, const struct dp_ip *ip)
+{
+	for (size_t i = 0; i < nets->len; i++)
+		if (nobody_has(d, nets->data[i]->vni, ip))
+			return true;
+	return false;
+}
+
 static bool is_stuck(const struct dp *d, const struct dp_task *t, uint32_t vni, const struct dp_ip *peer)
 {
 	for (size_t i = 0; i < t->nets.n; i++) {
@@ -68,6 +85,38 @@ static void close_of_task(struct dp *d, const struct dp_task *t, uint32_t vni)
 		if (is_stuck(d, t, vni, &socks.data[i].peer))
 			close_one(d, t, &socks.data[i]);
 	vec_fini(&socks);
+}
+
+static bool has_address(const struct dp_task *t, const struct dp_ip *ip)
+{
+	for (size_t i = 0; i < t->nets.n; i++)
+		if (memcmp(&t->nets.v[i].wire.ip, ip, sizeof(*ip)) == 0)
+			return true;
+	return false;
+}
+
+static bool is_at(const struct sd_sock *s, const struct dp_place *local, const struct dp_place *peer)
+{
+	return s->port == local->port && s->peer_port == peer->port &&
+	       memcmp(&s->peer, &peer->ip, sizeof(s->peer)) == 0;
+}
+
+void dp_close_socket(struct dp *d, uint8_t protocol, const struct dp_place *local, const struct dp_place *peer)
+{
+	MAP_FOREACH(&d->tasks, e) {
+		const struct dp_task *t = e->value;
+		struct sd_socks socks = { 0 };
+		if (t->sd < 0 || d->no_destroy || !has_address(t, &local->ip))
+			continue;
+		int rc = sd_dump(t->sd, protocol, protocol == IPPROTO_TCP ? WAITING_STATES : 1u << TCP_ESTABLISHED,
+		                 &socks);
+		if (rc)
+			log_debug("sock_diag task=%s error=%s", t->id.s, mesh_code_text(rc));
+		for (size_t i = 0; i < socks.len && !d->no_destroy; i++)
+			if (is_at(&socks.data[i], local, peer))
+				close_one(d, t, &socks.data[i]);
+		vec_fini(&socks);
+	}
 }
 
 void dp_close_stuck(struct dp *d, uint32_t vni)

@@ -75,7 +75,7 @@ static SCHEMA(dp_port_stats_schema, dp_port_stats, port_fields);
 static const struct sch_field stats_fields[] = {
 	SF(1, TIME, "Time", time, SCH_ALWAYS),
 	SF(2, STR, "Driver", driver, SCH_ALWAYS),
-	SF(3, BOOL, "PerBackend", per_backend, SCH_ALWAYS),
+	SF(16, BOOL, "Handshakes", handshakes, SCH_ALWAYS),
 	SF(4, U64, "Version", version, SCH_ALWAYS),
 	SF(5, U64, "Tasks", tasks, SCH_ALWAYS),
 	SF(6, U64, "Passes", passes, SCH_ALWAYS),
@@ -235,12 +235,21 @@ static void on_state(struct buf *b, const struct dp_service_stats *s, const stru
 	prom_u64(b, "mesh_backend_state", 1, OF_BACKEND(s, k), "node", k->node.s, "state", state, PROM_END);
 }
 
+static void handshakes(struct buf *b, const struct dp_stats *s)
+{
+	prom_family(b, "mesh_backend_connections_failed_total", "counter",
+	            "Connections through published ports that were reset before they were open.");
+	each_backend(b, s, on_failed);
+	prom_family(b, "mesh_backend_connect_seconds", "summary",
+	            "From the first SYN at the task's node to the end of the handshake; single values are rounded to "
+	            "the kernel's tick, their mean is not.");
+	each_backend(b, s, on_connect);
+}
+
 static void services(struct buf *b, const struct dp_stats *s)
 {
 	prom_family(b, "mesh_backend_state", "gauge", "Tasks this node may send to, with what they take; always 1.");
 	each_backend(b, s, on_state);
-	if (!s->per_backend)
-		return;
 	prom_family(b, "mesh_backend_connections_total", "counter",
 	            "Connections begun: from outside at the task's node, to service addresses at the client's.");
 	each_backend(b, s, on_conns);
@@ -250,15 +259,10 @@ static void services(struct buf *b, const struct dp_stats *s)
 	prom_family(b, "mesh_backend_bytes_total", "counter",
 	            "Bytes of the same packets, frames as the task sees them.");
 	each_backend(b, s, on_bytes);
-	prom_family(b, "mesh_backend_connections_failed_total", "counter",
-	            "Connections through published ports that were reset before they were open.");
-	each_backend(b, s, on_failed);
 	prom_family(b, "mesh_backend_resets_total", "counter", "TCP resets sent by a task, or by its peers to it.");
 	each_backend(b, s, on_resets);
-	prom_family(b, "mesh_backend_connect_seconds", "summary",
-	            "From the first SYN at the task's node to the end of the handshake; single values are rounded to "
-	            "the kernel's tick, their mean is not.");
-	each_backend(b, s, on_connect);
+	if (s->handshakes)
+		handshakes(b, s);
 	prom_family(b, "mesh_service_refused_total", "counter",
 	            "Packets and sockets that found no serving task of the service.");
 	for (size_t i = 0; i < s->services.n; i++)

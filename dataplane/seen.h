@@ -53,9 +53,9 @@ struct dp_table_stats {
 	uint64_t evicted; /* forgotten to make room, of tables that do that */
 };
 struct dp_stats {
-	int64_t time;     /* ns since 1970 */
-	char *driver;     /* "ebpf", "nft: why" */
-	bool per_backend; /* false: this driver does not count by backend */
+	int64_t time;    /* ns since 1970 */
+	char *driver;    /* "ebpf", "nft: why" */
+	bool handshakes; /* false: this driver sees neither how a handshake ends nor how long it takes */
 	uint64_t version, tasks, passes, ops, failures;
 	uint64_t sockets_closed; /* of tasks, because their peer is gone */
 	SCH_LIST(struct dp_service_stats) services;

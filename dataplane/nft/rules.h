@@ -3,9 +3,11 @@
  * Role:   the nft driver's decisions, pure: from what should be in force to named chains and elements of sets, to
  *         the routes that go with them, and to the text of one nftables transaction.
  * Layout: tables "ip <mark>_lb" and "netdev <mark>_lb". The chains with hooks and the sets never change; what does
- *         are elements, and chains of one service ("v_", "p_", "o_") or backend ("r_", "l_").
+ *         are elements, counters, and chains of one service ("v_", "p_", "o_") or backend ("r_", "l_").
  * Wire:   as bpf/ingress.h: a published port that is taken in here for a task elsewhere leaves as the client sent it,
  *         in a frame for the task's MAC. "dup" sends it there; the original is dropped.
+ * Flows:  connections to tasks of this node are connection tracking's. What is passed on is remembered in maps that
+ *         the rules themselves fill ("flows", "syns", "datagrams"), for as long as its task is "live".
  * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
  *         Connections that other nodes took in: conntrack mark, 31 bits of the node's address, and 1 << 31 when the
  *         task must not see the client (it has the same address as something of its own).
@@ -13,6 +15,7 @@
 #ifndef DATAPLANE_NFT_RULES_H
 #define DATAPLANE_NFT_RULES_H
 
+#include "dataplane/nft/read.h"
 #include "dataplane/plan.h"
 
 struct rules_iface {
@@ -30,7 +33,10 @@ struct rules_in {
 	size_t n_ifaces;
 	const struct dp_ip *masquerade; /* tasks with a way out */
 	size_t n_masquerade;
+	uint32_t
+		flows_max; /* connections passed on that are remembered, of each of the three kinds; 0: RULES_FLOWS_MAX */
 };
+#define RULES_FLOWS_MAX 65536
 
 /* A route over the tunnel device; without a node it only makes the host answer ARP for the subnet. */
 struct rules_route {
@@ -40,9 +46,10 @@ struct rules_route {
 	uint8_t mac[6]; /* of dst, the destination of the inner frame */
 };
 struct rules {
-	struct map elems;  /* "set\nkey" -> data text, "" in a set */
-	struct map chains; /* name -> rules, one a line */
-	struct map routes; /* destination -> struct rules_route */
+	struct map elems;    /* "set\nkey" -> data text, "" in a set */
+	struct map chains;   /* name -> rules, one a line */
+	struct map counters; /* names */
+	struct map routes;   /* destination -> struct rules_route */
 };
 void rules_build(const struct rules_in *in, struct rules *out);
 void rules_fini(struct rules *r);
@@ -50,8 +57,38 @@ void rules_fini(struct rules *r);
 struct dp_ip rules_way_to(const struct dp_ip *node);
 bool rules_route_equal(const struct rules_route *a, const struct rules_route *b);
 
-/* The transaction that makes everything anew, and the one from a to b; empty when they are equal. */
+/* ---- counters ---- */
+#define RULES_REFUSED "refused_" /* and 16 hexadecimal digits of the service: packets that found no serving task */
+#define RULES_DROP "drop_"       /* and the id of a reason, bpf/abi.h */
+#define RULES_EVENT "event_"     /* and the id of what happened on purpose */
+/* Counters with these prefixes that always stand: name and text of number i; NULL past the last. */
+const char *rules_fixed_counter(size_t i, const char **text);
+/*
+ * Sets whose elements count, by the address of a task of this node, but for the last: packets and resets in and out,
+ * those of published ports apart from all others; connections through published ports; and those from here to service
+ * addresses, by the task that was chosen, anywhere.
+ */
+enum rules_counting {
+	COUNT_NET_IN,
+	COUNT_NET_OUT,
+	COUNT_NET_RST_IN,
+	COUNT_NET_RST_OUT,
+	COUNT_PUB_IN,
+	COUNT_PUB_OUT,
+	COUNT_PUB_RST_IN,
+	COUNT_PUB_RST_OUT,
+	COUNT_PUB_CONNS,
+	COUNT_VIP_CONNS,
+	RULES_COUNTING_MAX
+};
+extern const char *const rules_counting[RULES_COUNTING_MAX]; /* their names */
+
+/* ---- transactions ---- */
+/* Makes everything anew: what was counted and whom connections went to is forgotten. */
 void rules_load_text(const struct rules_in *in, const struct rules *r, struct buf *out);
+/* The same around what was counted and remembered by an earlier run, of which found is left. */
+void rules_adopt_text(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out);
+/* From a to b; empty when they are equal. */
 void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
 
 #endif

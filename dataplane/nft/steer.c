@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <nftables/libnftables.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "dataplane/wire.h"
@@ -10,9 +11,11 @@
 struct steer {
 	struct kern *k;
 	struct nft_ctx *ctx;
-	char *mark;
+	struct nfnl *nfnl;
+	char *mark, *table;
 	struct rules now; /* in force, as far as we know */
 	bool stands;
+	struct nft_found counted; /* as of the last steer_count */
 };
 
 /* The first line of what the library says. */
@@ -31,6 +34,12 @@ int steer_open(struct kern *k, const char *mark, struct steer **out, struct mesh
 	struct steer *l = XNEW(struct steer);
 	l->k = k;
 	l->mark = xstrdup(mark);
+	l->table = xasprintf("%s_lb", mark);
+	int rc = nfnl_open(&l->nfnl, err);
+	if (rc) {
+		steer_close(l);
+		return rc;
+	}
 	l->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
 	if (!l->ctx || nft_ctx_buffer_error(l->ctx) || nft_ctx_buffer_output(l->ctx)) {
 		steer_close(l);
@@ -46,8 +55,11 @@ void steer_close(struct steer *l)
 		return;
 	if (l->ctx)
 		nft_ctx_free(l->ctx);
+	nfnl_close(l->nfnl);
+	nft_found_fini(&l->counted);
 	rules_fini(&l->now);
 	free(l->mark);
+	free(l->table);
 	free(l);
 }
 
@@ -127,24 +139,55 @@ static void del_routes(struct steer *l, const struct rules *want, int ifindex)
 
 /* ---- the commit ---------------------------------------------------------------------------------- */
 
-static int load(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+static int read_all(struct steer *l, struct nft_found *out)
 {
+	int rc = nft_read_counters(l->nfnl, l->table, out);
+	for (size_t i = 0; i < RULES_COUNTING_MAX && !rc; i++)
+		rc = nft_read_elems(l->nfnl, l->table, rules_counting[i], out);
+	return rc;
+}
+
+/* Around what an earlier run counted and remembers; if that cannot be (its tables were others), without. */
+static int load_all(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+{
+	struct nft_found found = { 0 };
 	struct buf text = { 0 };
-	int rc = -ENOENT;
-	if (l->stands) {
-		rules_change_text(l->mark, &l->now, want, &text);
-		rc = text.len ? run(l, buf_str(&text), err) : 0;
-		buf_clear(&text);
-		if (rc)
-			log_warn("a change of our nftables tables failed, made anew error=\"%s\"", err ? err->msg : "");
+	int rc = nft_read_chains(l->nfnl, l->table, &found);
+	if (!rc)
+		rc = read_all(l, &found);
+	if (!rc) {
+		rules_adopt_text(in, want, &found, &text);
+		rc = run(l, buf_str(&text), err);
 	}
-	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */
 	if (rc) {
+		log_warn(
+			"our nftables tables cannot be taken over, made anew: connections passed on to other nodes are "
+			"chosen again error=\"%s\"",
+			mesh_err_text(err, rc));
+		buf_clear(&text);
 		rules_load_text(in, want, &text);
 		rc = run(l, buf_str(&text), err);
 	}
 	buf_fini(&text);
+	nft_found_fini(&found);
 	return rc;
+}
+
+static int load(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+{
+	struct buf text = { 0 };
+	int rc = 0;
+	if (!l->stands)
+		return load_all(l, in, want, err);
+	rules_change_text(l->mark, &l->now, want, &text);
+	if (text.len)
+		rc = run(l, buf_str(&text), err);
+	buf_fini(&text);
+	if (!rc)
+		return 0;
+	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */
+	log_warn("a change of our nftables tables failed, made anew error=\"%s\"", mesh_err_text(err, rc));
+	return load_all(l, in, want, err);
 }
 
 int steer_commit(struct steer *l, const struct rules_in *in, int vxlan_ifindex, struct mesh_err *err)
@@ -162,6 +205,42 @@ int steer_commit(struct steer *l, const struct rules_in *in, int vxlan_ifindex, 
 		l->now = want;
 	return rc;
 }
+
+/* ---- counters ------------------------------------------------------------------------------------ */
+
+int steer_count(struct steer *l)
+{
+	nft_found_fini(&l->counted);
+	return read_all(l, &l->counted);
+}
+
+struct nft_count steer_counter(const struct steer *l, const char *name)
+{
+	const struct nft_count *c = map_get(&l->counted.counters, name);
+	return c ? *c : (struct nft_count){ 0 };
+}
+
+struct nft_count steer_counted(const struct steer *l, enum rules_counting what, const struct dp_ip *ip)
+{
+	char key[96], text[DP_IP_TEXT_MAX];
+	snprintf(key, sizeof(key), "%s\n%s", rules_counting[what], dp_ip_format(ip, text));
+	const struct nft_count *c = map_get(&l->counted.elems, key);
+	return c ? *c : (struct nft_count){ 0 };
+}
+
+/* ---- connections --------------------------------------------------------------------------------- */
+
+int steer_translated(struct steer *l, struct ct_flows *out)
+{
+	return ct_translated(l->nfnl, out);
+}
+
+int steer_forget(struct steer *l, const struct ct_flow *f)
+{
+	return ct_forget(l->nfnl, f);
+}
+
+/* ---- what is left -------------------------------------------------------------------------------- */
 
 static void sweep_routes(struct steer *l, int ifindex)
 {

@@ -56,10 +56,10 @@ static void labels_are_escaped(void **state)
 	buf_fini(&b);
 }
 
-static void fill(struct dp_stats *s, bool per_backend)
+static void fill(struct dp_stats *s, bool handshakes)
 {
-	s->driver = xstrdup(per_backend ? "ebpf" : "nft: no BPF");
-	s->per_backend = per_backend;
+	s->driver = xstrdup(handshakes ? "ebpf" : "nft: no BPF");
+	s->handshakes = handshakes;
 	for (int i = 0; i < 2; i++) {
 		struct dp_service_stats *v = LIST_ADD(&s->services);
 		v->name = xstrdup("web");
@@ -87,18 +87,16 @@ static void fill(struct dp_stats *s, bool per_backend)
 static void statistics_of_a_node(void **state)
 {
 	(void)state;
-	for (int per_backend = 0; per_backend < 2; per_backend++) {
+	for (int handshakes = 0; handshakes < 2; handshakes++) {
 		struct dp_stats s = { 0 };
 		struct buf b = { 0 };
-		fill(&s, per_backend);
+		fill(&s, handshakes);
 		dp_stats_prom(&s, &b);
 		OK_TEXT(buf_str(&b));
 		assert_non_null(strstr(buf_str(&b), "mesh_dropped_packets_total{reason=\"spoof\"} 7\n"));
-		assert_int_equal(per_backend,
-		                 strstr(buf_str(&b),
-		                        "mesh_backend_packets_total{service=\"web\",network=\"blue\",task="
-		                        "\"web.0.\\\"x\\\"\",path=\"published\",direction=\"in\"} 5\n") != NULL);
-		assert_int_equal(per_backend,
+		assert_non_null(strstr(buf_str(&b), "mesh_backend_packets_total{service=\"web\",network=\"blue\",task="
+		                                    "\"web.0.\\\"x\\\"\",path=\"published\",direction=\"in\"} 5\n"));
+		assert_int_equal(handshakes,
 		                 strstr(buf_str(&b), "mesh_backend_connect_seconds_sum{service=\"web\",network="
 		                                     "\"ingress\",task=\"web.1.\\\"x\\\"\"} 0.003\n") != NULL);
 		buf_fini(&b);

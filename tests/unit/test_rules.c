@@ -84,7 +84,11 @@ static void test_elements(void **state)
 	assert_string_equal(map_get(&r.elems, "ways_back\n0x40000202"), "240.0.2.2");
 	assert_null(map_get(&r.elems, "origins\n02:4c:c0:00:02:01"));
 	assert_string_equal(map_get(&r.chains, "l_0a000005"), "meta mark set 0x6d000005");
-	assert_string_equal(map_get(&r.chains, "r_0a000006"), "meta iif != 0 dup to 10.0.0.6 device \"meshvx\" drop");
+	assert_string_equal(
+		map_get(&r.chains, "r_0a000006"),
+		"meta iif 0 accept\nmeta mark set 0x6d000006\njump hold\ndup to 10.0.0.6 device \"meshvx\" drop");
+	assert_string_equal(map_get(&r.elems, "ifaddrs\n\"mesh1\" . 10.0.0.5 . 02:42:0a:00:00:05"), "");
+	assert_string_equal(map_get(&r.elems, "net_in\n10.0.0.5"), "");
 	const struct rules_route *way = map_get(&r.routes, "240.0.2.2/32"), *task = map_get(&r.routes, "10.0.0.6/32");
 	assert_non_null(way);
 	assert_non_null(task);
@@ -111,7 +115,8 @@ static void test_ranges(void **state)
 	const char *published = map_get(&out.chains, "p_0000000000000007"),
 		   *lo = map_get(&out.chains, "o_0000000000000007");
 	static const char want[] =
-		"ip daddr != { 192.0.2.1/32 } return\nip saddr != { 198.51.100.0/24, 10.9.0.0/16 } drop\n";
+		"ip daddr != { 192.0.2.1/32 } return\n"
+		"ip saddr != { 198.51.100.0/24, 10.9.0.0/16 } counter name \"drop_source\" drop\njump recall\n";
 	assert_int_equal(strncmp(published, want, sizeof(want) - 1), 0);
 	assert_null(strstr(lo, "saddr"));
 	assert_non_null(strstr(lo, "ip daddr != { 192.0.2.1/32 } return\n"));
@@ -122,7 +127,7 @@ static void test_ranges(void **state)
 /* Which backend each of the 128 slots goes to. */
 static void slots_of(const struct rules *r, unsigned out[128])
 {
-	const char *p = strchr(map_get(&r->chains, "p_0000000000000007"), '{');
+	const char *p = strchr(strstr(map_get(&r->chains, "p_0000000000000007"), "jhash"), '{');
 	for (unsigned from, to, n, host; sscanf(p, "%*[{, ]%u%n", &from, &n) == 1;) {
 		p += n;
 		to = from;
@@ -170,7 +175,10 @@ static void test_change_is_small(void **state)
 	rules_change_text("mesh", &ra, &rb, &text);
 	assert_non_null(strstr(buf_str(&text), "add chain ip mesh_lb r_0a000007\n"));
 	assert_non_null(strstr(buf_str(&text), "flush chain ip mesh_lb p_0000000000000007\n"));
-	assert_null(strstr(buf_str(&text), "element"));
+	/* Of elements only that whoever goes there stays there. */
+	const char *live = strstr(buf_str(&text), "element");
+	assert_int_equal(strncmp(live, "element ip mesh_lb live { 0x6d000007 : goto r_0a000007 }\n", 57), 0);
+	assert_null(strstr(live + 1, "element"));
 	buf_clear(&text);
 	rules_change_text("mesh", &rb, &ra, &text);
 	/* A chain goes only when nothing names it any more. */
@@ -184,6 +192,83 @@ static void test_change_is_small(void **state)
 	plan_table_fini(&b);
 }
 
+static struct ebpf_backend *backend(struct plan_table *t, size_t i)
+{
+	struct item like = { .kind = ITEM_SERVICE, .svc.key = 7 };
+	struct item *svc = (struct item *)(uintptr_t)plan_table_get(t, &like);
+	return &svc->backends.data[i];
+}
+
+/* Who takes nothing new keeps what it has, also when nobody serves any more. */
+static void test_old_flows_keep_their_task(void **state)
+{
+	(void)state;
+	struct plan_table t = table(3);
+	struct rules_in in;
+	backend(&t, 1)->state = DP_DRAINING;
+	backend(&t, 2)->spare = true;
+	struct rules r = build(&t, &in);
+	const char *chain = map_get(&r.chains, "p_0000000000000007");
+	assert_null(strstr(chain, "r_0a0000"));
+	assert_int_equal(strncmp(chain, "jump recall\n", 12), 0);
+	assert_string_equal(map_get(&r.elems, "live\n0x6d000006"), "goto r_0a000006");
+	assert_string_equal(map_get(&r.elems, "live\n0x6d000007"), "goto r_0a000007");
+	assert_null(map_get(&r.elems, "live\n0x6d000005"));
+	rules_fini(&r);
+	backend(&t, 0)->state = DP_DRAINING;
+	r = build(&t, &in);
+	assert_string_equal(
+		map_get(&r.chains, "p_0000000000000007"),
+		"jump recall\ncounter name \"drop_no_backend\" counter name \"refused_0000000000000007\" drop");
+	assert_true(map_has(&r.counters, "refused_0000000000000007"));
+	rules_fini(&r);
+	plan_table_fini(&t);
+}
+
+/* A restart keeps what was remembered and counted, and removes what nobody wants any more. */
+static void test_adoption(void **state)
+{
+	(void)state;
+	struct plan_table t = table(2);
+	struct rules_in in;
+	struct rules r = build(&t, &in);
+	struct nft_found found = { 0 };
+	struct buf text = { 0 };
+	static const char *const chains[] = { "choose", "r_0a000006", "r_0a0000ff", "published_in" };
+	for (size_t i = 0; i < ARRAY_SIZE(chains); i++)
+		map_put(&found.chains, chains[i], &found);
+	map_put(&found.counters, "refused_00000000000000aa", XNEW(struct nft_count));
+	map_put(&found.counters, "drop_spoof", XNEW(struct nft_count));
+	map_put(&found.elems, "net_in\n10.0.0.5", XNEW(struct nft_count));
+	map_put(&found.elems, "net_in\n10.0.0.77", XNEW(struct nft_count));
+	rules_adopt_text(&in, &r, &found, &text);
+	const char *s = buf_str(&text);
+	assert_null(strstr(s, "delete table ip "));
+	assert_non_null(strstr(s, "flush table ip mesh_lb\n"));
+	assert_non_null(strstr(s, "flush set ip mesh_lb addrs\n"));
+	assert_non_null(strstr(s, "flush map ip mesh_lb live\n"));
+	static const char *const kept[] = { "flows", "syns", "datagrams", "net_in", "pub_conns", "vip_conns" };
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		char flush[64];
+		snprintf(flush, sizeof(flush), "ip mesh_lb %s\n", kept[i]);
+		assert_null(strstr(s, flush));
+	}
+	assert_non_null(strstr(s, "delete chain ip mesh_lb r_0a0000ff\n"));
+	assert_null(strstr(s, "delete chain ip mesh_lb r_0a000006\n"));
+	assert_null(strstr(s, "delete chain ip mesh_lb p"));
+	assert_non_null(strstr(s, "delete counter ip mesh_lb refused_00000000000000aa\n"));
+	assert_null(strstr(s, "delete counter ip mesh_lb drop_spoof"));
+	assert_non_null(strstr(s, "delete element ip mesh_lb net_in { 10.0.0.77 }\n"));
+	assert_null(strstr(s, "delete element ip mesh_lb net_in { 10.0.0.5 }"));
+	buf_clear(&text);
+	rules_load_text(&in, &r, &text);
+	assert_non_null(strstr(buf_str(&text), "delete table ip mesh_lb\n"));
+	buf_fini(&text);
+	nft_found_fini(&found);
+	rules_fini(&r);
+	plan_table_fini(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +276,8 @@ int main(void)
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_few_slots_move),
 		cmocka_unit_test(test_change_is_small),
+		cmocka_unit_test(test_old_flows_keep_their_task),
+		cmocka_unit_test(test_adoption),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

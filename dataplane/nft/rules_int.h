@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of rules.h share. Private to dataplane/nft/rules*.c. */
+#ifndef DATAPLANE_NFT_RULES_INT_H
+#define DATAPLANE_NFT_RULES_INT_H
+
+#include "dataplane/nft/rules.h"
+
+#define MARK_SELF 0x6dffffffu
+#define SERVICE "%016llx"
+
+/* Text of an address for one call. */
+struct rules_ip_text {
+	char s[DP_IP_TEXT_MAX];
+};
+struct rules_ip_text rules_ip_text(const struct dp_ip *ip);
+#define IP(x) (rules_ip_text(x).s)
+
+uint32_t rules_v4(const struct dp_ip *ip);
+/* Of packets and connections that chose this task. */
+uint32_t rules_task_mark(const struct dp_ip *ip);
+
+/* key: "set\nkey" as nft prints it. */
+void rules_elem(struct rules *r, const char *data, const char *fmt, ...) MESH_PRINTF(3, 4);
+/* Takes what body holds. */
+void rules_chain(struct rules *r, const char *name, struct buf *body);
+/* A counter that packets without a serving task of the service go to; its name. */
+const char *rules_refused(struct rules *r, uint64_t service, char out[32]);
+
+const struct item *rules_service(const struct rules_in *in, uint64_t key);
+
+/* rules_services.c: the chains of a virtual address, and of a service behind a published port. */
+void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vip);
+void rules_published(struct rules *r, const struct rules_in *in, const struct item *svc);
+
+#endif
