@@ -231,8 +231,8 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
 	struct abi_choice_key k = choice_key(p);
 	/* A datagram nobody knows would find nobody at the previous choice either, and is passed on only once. */
-	bool old = p->proto == IPPROTO_TCP && !is_new(p);
-	__u32 known = old ? recall(&k) : 0;
+	bool datagram = p->proto == IPPROTO_UDP, old = !datagram && !is_new(p);
+	__u32 known = old || datagram ? recall(&k) : 0;
 	struct abi_backend *b = backend_of(known);
 
 	if (b && b->ip.w[3] != ip)
@@ -243,8 +243,8 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 	b = backend_of(cur);
 	if (!b || b->state != BACKEND_SERVING || b->ip.w[3] == ip)
 		return 0;
-	if (!old && p->proto == IPPROTO_TCP)
-		remember(&k, cur, true);
+	if (!old)
+		remember(&k, cur, !datagram);
 	return cur;
 }
 
