@@ -22,11 +22,6 @@
 #define STATS_WAIT_NS (500 * NS_PER_MS)
 #define MARK_MAX 8
 #define DETACH_BATCH 64
-/* What a user meets, after "cannot"; the tests take what they must not ask of such a node from here. */
-#define NFT_LIMITS                                                                                                     \
-	"cannot show packets, see handshakes, remember whom a client was given (affinity follows its address), or "    \
-	"bring a task to a port of its own node that a task elsewhere on a network of both serves"
-
 /* ---- reports ------------------------------------------------------------------------------------- */
 
 void dp_report_task(struct dp *d, enum dp_report_kind kind, const task_id *task, int code, const char *text)
@@ -322,29 +317,25 @@ static int parse_local(struct dp *d, const char *subnet, struct mesh_err *err)
 	return 0;
 }
 
-static int choose_driver(struct dp *d, const char *driver, struct mesh_err *err)
+/* What a node configured for another driver has no need to know is not asked. */
+static int choose_driver(struct dp *d, const char *want, struct mesh_err *err)
 {
 	struct utsname u;
-	const char *want = driver && *driver ? driver : "auto";
-	if (strcmp(want, "auto") != 0 && strcmp(want, "ebpf") != 0 && strcmp(want, "nft") != 0)
-		return mesh_fail(err, MESH_E_INVALID, "driver '%s': one of auto, ebpf, nft", want);
-	uname(&u);
-	if (strcmp(want, "nft") == 0) {
-		d->drv = &dp_driver_nft;
-		snprintf(d->driver, sizeof(d->driver), "nft: as configured; " NFT_LIMITS);
-		return 0;
-	}
 	struct mesh_err why = { 0 };
-	int rc = ebpf_probe(&why);
-	if (rc && strcmp(want, "auto") == 0) {
-		d->drv = &dp_driver_nft;
-		snprintf(d->driver, sizeof(d->driver), "nft: no eBPF (%.60s); " NFT_LIMITS, mesh_err_text(&why, rc));
-		return 0;
-	}
+	struct dp_probed probed = { 0 };
+	struct dp_choice choice = { 0 };
+	uname(&u);
+	probed.kernel = u.release;
+	if (!want || strcmp(want, "nft") != 0)
+		probed.code = ebpf_probe(&why);
+	if (!probed.code && (!want || strcmp(want, "nft") != 0))
+		probed.code = mount_bpffs(d->pin_dir, &why);
+	probed.why = mesh_err_text(&why, probed.code);
+	int rc = dp_choose(want, &probed, &choice, err);
 	if (rc)
-		return mesh_fail(err, rc, "driver ebpf: %s", mesh_err_text(&why, rc));
-	d->drv = &dp_driver_ebpf;
-	snprintf(d->driver, sizeof(d->driver), "ebpf: kernel %s has all it needs", u.release);
+		return rc;
+	d->drv = choice.drv;
+	memcpy(d->driver, choice.text, sizeof(d->driver));
 	return 0;
 }
 
@@ -444,9 +435,7 @@ static int open_fds(struct dp *d, struct mesh_err *err)
 
 static int open_driver(struct dp *d, struct mesh_err *err)
 {
-	int rc = d->drv == &dp_driver_ebpf ? mount_bpffs(d->pin_dir, err) : 0;
-	if (!rc && d->cgroup)
-		rc = make_dirs(d->cgroup, err);
+	int rc = d->cgroup ? make_dirs(d->cgroup, err) : 0;
 	return rc ? rc : d->drv->open(d, err);
 }
 

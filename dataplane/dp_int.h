@@ -104,6 +104,18 @@ struct dp_driver {
 };
 extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
 
+/* dp_choose.c: the driver for what is wanted ("auto", "ebpf", "nft"; NULL: auto) on a kernel that was probed for ebpf. */
+struct dp_probed {
+	int code; /* 0: it has all */
+	const char *why, *kernel;
+};
+struct dp_choice {
+	const struct dp_driver *drv;
+	char text[320]; /* which, why, what it cannot */
+};
+int dp_choose(const char *want, const struct dp_probed *probed, struct dp_choice *out,
+              struct mesh_err *err) MESH_MUST_CHECK;
+
 struct dp {
 	/* Copies of the configuration. */
 	char *name, *state_dir, *run_dir, *cgroup, *data_path_addr, *pin_dir;

@@ -197,8 +197,6 @@ static void on_opened(uv_work_t *w, int status)
 		log_error("no data plane: tasks get no network reason=\"%s\"", n->why_not);
 	} else {
 		snprintf(n->driver, sizeof(n->driver), "%s", dp_driver(n->dp));
-		if (strncmp(n->driver, "nft", 3) == 0)
-			log_warn("the nft driver cannot do everything limits=\"%s\"", n->driver);
 		log_info("data plane is up driver=\"%s\" vxlan_port=%u", n->driver, n->config.vxlan_port);
 	}
 	bool stop = n->stop;
