@@ -147,3 +147,22 @@ def test_secrets_and_configs_reach_the_task(lab, cli):
     assert out(lab, t, "cat", "/run/secrets/pw") == "s3cret" and out(lab, t, "cat", "/etc/app.conf") == "k=v\n"
     assert out(lab, t, "stat", "-c", "%a", "/etc/app.conf") == "440\n"
     assert "in use" in cli(lab, 1, "secret", "rm", "pw", rc=1).stderr
+
+
+def test_network_verbs(lab, cli):
+    out = cli(lab, 1, "network", "create", "-d", "overlay", "--attachable", "--subnet", "10.99.0.0/24", "--label", "a=b", "blue").stdout
+    assert re.fullmatch(r"[0-9a-z]{25}\n", out)
+    cli(lab, 1, "network", "create", "-d", "overlay", "--internal", "red")
+    blue, red = json.loads(cli(lab, 1, "network", "inspect", "blue", "red").stdout)
+    assert blue["IPAM"]["Config"][0]["Subnet"] == "10.99.0.0/24" and blue["Attachable"] and not blue["Internal"] and blue["Labels"] == {"a": "b"}
+    assert red["Internal"] and not red["Attachable"] and red["Driver"] == "overlay" and red["Scope"] == "swarm"
+    wait_for(lambda: json.loads(cli(lab, 1, "network", "inspect", "red").stdout)[0]["IPAM"]["Config"], 5, "a subnet from the pool")
+    rows = cli(lab, 1, "network", "ls", "--filter", "driver=overlay", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").stdout.split("\n")
+    assert {"blue overlay swarm", "red overlay swarm", "ingress overlay swarm"} <= set(rows)
+    assert "already exists" in cli(lab, 1, "network", "create", "-d", "overlay", "blue", rc=1).stderr
+    lab.create("--name", "user", "--network", "blue", IMAGE)
+    assert "in use by service" in cli(lab, 1, "network", "rm", "blue", rc=1).stderr
+    cli(lab, 1, "service", "rm", "user")
+    assert set(wait_for(lambda: cli(lab, 1, "network", "rm", "blue", rc=None).stdout, 15, "blue to go").split()) == {"blue"}
+    assert cli(lab, 1, "network", "rm", "red").stdout == "red\n"
+    assert re.search("blue not found|no such network: blue", cli(lab, 1, "network", "inspect", "blue", rc=1).stderr.lower())

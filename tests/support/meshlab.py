@@ -82,7 +82,7 @@ class Lab:
         self.config = os.path.join("/tmp", f"mesh-test-{name}")
         os.makedirs(self.config, exist_ok=True)
         self.processes = []
-        self.env = dict(os.environ, DOCKER_CONFIG=self.config, HOME=self.config, MESHD=MESHD, **(env or {}))
+        self.env = dict(os.environ, DOCKER_CONFIG=self.config, HOME=self.config, **{"MESHD": MESHD, **(env or {})})
         for k in ("DOCKER_HOST", "MESH_HOST", "DOCKER_CONTEXT"):
             self.env.pop(k, None)
         try:
@@ -188,6 +188,11 @@ class Lab:
         """The demo server's answer as a dict."""
         return dict(re.findall(r"(\w+)=(\S*)", self.curl(url, where, **kw).stdout))
 
+    def wait_published(self, port, *nodes):
+        """A task may run a moment before every node has heard of its port."""
+        for k in nodes or self.nodes:
+            wait_for(lambda k=k: self.curl(f"http://{self.addr(k)}:{port}/", rc=None, m=1).returncode == 0, 10, f"n{k} to take in port {port}")
+
     # --- the API, raw
     def raw(self, k, method, path, body=None, headers=None, timeout=30):
         c = UnixHTTP(self.sock(k), timeout)
@@ -242,6 +247,15 @@ class Lab:
 
     def node_number(self, task):
         return next(k for k in self.nodes if self.node_id(k) == task["NodeID"])
+
+    def driver(self, k, via=1):
+        """What node k says of its data plane: "nft: why; cannot ..."; an error until it has said so."""
+        return re.search(r"^Data Plane:\t+(.+)$", self.meshctl(via, "node", "inspect", "--pretty", f"n{k}").stdout, re.M)[1]
+
+    def cannot(self, what, *nodes):
+        """Does one of the nodes (none given: of all) say that its driver cannot do this?"""
+        limits = [re.search(r"; cannot (.*)", self.driver(k)) for k in nodes or self.nodes]
+        return any(what in m[1].split(", ") for m in limits if m)
 
     def exec(self, task, *argv, **kw):
         """Runs argv in a task's container, on its node."""

@@ -55,7 +55,7 @@ for part in ${VM_PARTS:-bpf auto nft netns}; do
 		;;
 	auto) cluster auto 'ebpf: .*clsact' ;;
 	nft) cluster nft 'nft: as configured' ;;
-	netns) MESH_TEST_SLOW=6 python3 tests/run.py --build "$MESH_BUILD" -k "${VM_TESTS:-test_drain or n2=nft}" netns || bad=$((bad + 1)) ;;
+	netns) MESH_TEST_SLOW=6 python3 tests/run.py --build "$MESH_BUILD" -k "${VM_TESTS:-test_drain or mixed and (driver or directions or ingress or connections)}" netns || bad=$((bad + 1)) ;;
 	esac
 done
 echo "$ok passed, $bad failed, 0 skipped"
