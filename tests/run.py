@@ -75,6 +75,10 @@ def run_pytest(ring, build, word, tally):
     rc = subprocess.run(cmd, cwd=ROOT, env=env).returncode
     if rc == 5:
         return
+    if rc not in (0, 1):
+        tally.add(0, 1, 0)
+        tally.failures.append(f"tests/{ring}: pytest ended with {rc}")
+        return
     try:
         suite = ET.parse(report).getroot().find("testsuite")
     except (OSError, ET.ParseError):
