@@ -248,6 +248,8 @@ static int deploy_networks(struct deploy *d, struct mesh_err *err)
 		rc = api_post(d->c, body, &answer, err, "/networks/create");
 		if (rc < 0)
 			return mesh_wrap(err, rc, "failed to create network %s", js(n, "name"));
+		if (*js(answer, "Warning"))
+			fprintf(stderr, "warning: network %s: %s\n", js(n, "name"), js(answer, "Warning"));
 	}
 	return rc;
 }

@@ -443,7 +443,9 @@ static int mount_bind(struct mounts *ms, const struct md_mount *m, const char *s
 			"invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute",
 			source);
 	snprintf(options, sizeof(options), "%s,%.32s,%s", b && b->non_recursive ? "bind" : "rbind", prop,
-	         m->read_only ? "ro" : "rw");
+	         !m->read_only                       ? "rw"
+	         : b && b->read_only_force_recursive ? "rro"
+	                                             : "ro");
 	add_mount(ms->list, "bind", source, target, options);
 	strs_add(b && b->create_mountpoint ? &ms->out->mkdirs : &ms->out->sources, source);
 	return 0;
@@ -823,8 +825,11 @@ static int refuse_unsupported(const struct oci_in *in, struct mesh_err *err)
 {
 	const struct md_privileges *p = in->task->spec.container->privileges;
 	const struct md_driver *d = in->task->spec.log_driver;
+	const char *stop = in->task->spec.container->stop_signal;
 	if (p && p->credential_spec)
 		return mesh_fail(err, MESH_E_UNSUPPORTED, "credential specs are for Windows containers");
+	if (stop && *stop && !oci_signal_parse(stop))
+		return mesh_fail(err, MESH_E_INVALID, "invalid stop signal: %.60s", stop);
 	if (d && d->name && *d->name && strcmp(d->name, "json-file") && strcmp(d->name, "local") &&
 	    strcmp(d->name, "none"))
 		return mesh_fail(err, MESH_E_UNSUPPORTED, "logger: no log driver named '%s' is registered", d->name);

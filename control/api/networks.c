@@ -161,7 +161,6 @@ struct net_ipam_config {
 };
 struct net_ipam {
 	char *driver;
-	struct str_map options;
 	SCH_LIST(struct net_ipam_config) config;
 };
 struct net_config_from {
@@ -188,7 +187,6 @@ static SCHEMA(ipam_config_schema, net_ipam_config, ipam_config_fields);
 #define T struct net_ipam
 static const struct sch_field ipam_fields[] = {
 	SF(1, STR, "Driver", driver, 0),
-	SF(2, MAP, "Options", options, 0),
 	SF_LIST(3, "Config", config, &ipam_config_schema, 0),
 };
 static SCHEMA(ipam_schema, net_ipam, ipam_fields);
@@ -251,6 +249,18 @@ static int check_create(const struct net_create *q, struct mesh_err *err)
 		                 "encrypted overlay networks are not supported: neither ESP nor WireGuard is driven "
 		                 "by this data plane");
 	return 0;
+}
+
+/* The engine hands any option to its driver; what ours does not look at is named. */
+static void warn_create(const struct net_create *q, struct str_list *warnings)
+{
+	for (size_t i = 0; i < q->options.n; i++) {
+		const char *key = q->options.v[i].key;
+		if (streq(key, "encrypted") || streq(key, "com.docker.network.driver.mtu"))
+			continue;
+		CLEAN_FREE char *w = xasprintf("Options.%.100s: not supported, ignored", key);
+		strs_add(warnings, w);
+	}
 }
 
 static void copy_pairs(struct str_map *to, const struct str_map *from)
@@ -336,6 +346,7 @@ void api_network_create(struct req *r)
 	req_keep(r, q, free_create);
 	if (req_decode(r, &create_schema, q))
 		return;
+	warn_create(q, &r->warnings);
 	int rc = check_create(q, &err);
 	if (rc)
 		req_fail(r, rc, &err);

@@ -4,6 +4,8 @@
  * to this node's agent as an assignment; the answer waits until it is there.
  */
 #include <stdio.h>
+#include <strings.h>
+#include <sys/utsname.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -11,6 +13,7 @@
 #include "control/api/containers.h"
 #include "control/api/run_spec.h"
 #include "control/dispatcher/wire.h"
+#include "control/scheduler/constraint.h"
 
 #define LOOK_MS 10
 #define PATIENCE_MS 90000
@@ -203,6 +206,24 @@ static void choose_ports(struct api *a, struct md_task *t)
 	}
 }
 
+/* platform: "linux/arm64[/v8]" or "arm64", as docker run --platform sends it. */
+static int check_platform(const char *image, const char *platform, struct mesh_err *err)
+{
+	struct utsname here;
+	const char *slash = strchr(platform, '/'), *arch = slash ? slash + 1 : platform;
+	CLEAN_FREE char *want = xasprintf("%.*s", (int)strcspn(arch, "/"), arch);
+	uname(&here);
+	if ((!slash || strncasecmp(platform, "linux/", 6) == 0) &&
+	    streq(platform_arch(want), platform_arch(here.machine)))
+		return 0;
+	/* Not "not found", upon which docker's client pulls what would not run here either. */
+	return mesh_fail(
+		err, MESH_E_INVALID,
+		"image with reference %s was found but does not provide the specified platform (%.60s): this node "
+		"runs linux/%s",
+		image, platform, platform_arch(here.machine));
+}
+
 static int read_task(struct req *r, const json_t *body, struct md_task *t, struct mesh_err *err)
 {
 	const char *name = req_query(r, "name");
@@ -214,6 +235,10 @@ static int read_task(struct req *r, const json_t *body, struct md_task *t, struc
 	if (!images_find(agent_images(api_agent(r->api)), image))
 		return mesh_fail(err, MESH_E_NOT_FOUND, "No such image: %s%s", image,
 		                 strchr(slash ? slash : image, ':') ? "" : ":latest");
+	const char *platform = req_query(r, "platform");
+	rc = platform && *platform ? check_platform(image, platform, err) : 0;
+	if (rc)
+		return rc;
 	if (name && name[0] == '/')
 		name++;
 	if (name && *name)

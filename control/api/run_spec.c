@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "control/api/run_refuse.h"
 #include "control/api/service_spec.h"
 #include "control/model/json.h"
 
@@ -27,24 +28,10 @@ int run_name_check(const char *name, struct mesh_err *err)
 	                      "Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
 }
 
-/* Neither null, nor empty, nor zero. */
-static bool given(const json_t *j)
-{
-	if (!j || json_is_null(j) || json_is_false(j))
-		return false;
-	if (json_is_string(j))
-		return json_string_length(j) > 0;
-	if (json_is_array(j))
-		return json_array_size(j) > 0;
-	if (json_is_object(j))
-		return json_object_size(j) > 0;
-	return !json_is_integer(j) || json_integer_value(j) != 0;
-}
-
 static void copy(json_t *to, const char *key, const json_t *from, const char *name)
 {
 	json_t *v = json_object_get(from, name);
-	if (given(v))
+	if (run_given(v))
 		(void)json_object_set(to, key, v);
 }
 
@@ -52,58 +39,6 @@ static const char *text(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 	return s ? s : "";
-}
-
-/* ---- what cannot be, and what is not looked at ---- */
-
-static int refuse(const json_t *cfg, const json_t *host, struct str_list *warnings, struct mesh_err *err)
-{
-	static const char *const never[] = { "Privileged", "Devices",      "DeviceRequests",  "VolumesFrom",
-		                             "Links",      "CgroupParent", "PublishAllPorts", "DeviceCgroupRules",
-		                             "StorageOpt" };
-	static const char *const ignored[] = { "CpuShares",
-		                               "CpusetCpus",
-		                               "CpusetMems",
-		                               "BlkioWeight",
-		                               "BlkioWeightDevice",
-		                               "BlkioDeviceReadBps",
-		                               "BlkioDeviceWriteBps",
-		                               "BlkioDeviceReadIOps",
-		                               "BlkioDeviceWriteIOps",
-		                               "CpuRealtimePeriod",
-		                               "CpuRealtimeRuntime",
-		                               "MemorySwap",
-		                               "MemoryReservation",
-		                               "OomKillDisable",
-		                               "KernelMemory",
-		                               "ShmSize",
-		                               "VolumeDriver" };
-	static const char *const spaces[] = { "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode" };
-	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
-		if (given(json_object_get(host, never[i])))
-			return UNSUPPORTED(err, "HostConfig.%s is not supported", never[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
-		const char *mode = text(host, spaces[i]);
-		if (*mode && !streq(mode, "private") && !(i == 1 && streq(mode, "shareable")))
-			return UNSUPPORTED(err, "HostConfig.%s \"%.60s\" is not supported", spaces[i], mode);
-	}
-	const json_t *restart = json_object_get(host, "RestartPolicy");
-	const char *policy = text(restart, "Name");
-	if (*policy && !streq(policy, "no"))
-		return UNSUPPORTED(err,
-		                   "restart policy \"%.40s\": a container run by hand is not restarted; declare a "
-		                   "service (docker service create) for what should stay up",
-		                   policy);
-	if (given(json_object_get(cfg, "MacAddress")))
-		return UNSUPPORTED(err, "a fixed MAC address is not supported");
-	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++) {
-		if (!given(json_object_get(host, ignored[i])))
-			continue;
-		char *w = xasprintf("HostConfig.%s is not supported and was ignored", ignored[i]);
-		strs_add(warnings, w);
-		free(w);
-	}
-	return 0;
 }
 
 /* ---- parts ---- */
@@ -118,7 +53,7 @@ static void put_argv(json_t *spec, const json_t *cfg)
 		copy(spec, "Command", cfg, "Cmd");
 	} else {
 		copy(spec, "Command", cfg, "Entrypoint");
-		if (given(cmd))
+		if (run_given(cmd))
 			copy(spec, "Args", cfg, "Cmd");
 	}
 }
@@ -180,9 +115,52 @@ static int put_bind(json_t *mounts, const char *bind, struct mesh_err *err)
 	return rc;
 }
 
+/* "64m"; -1 when it is none. */
+static json_int_t size_of(const char *s)
+{
+	static const char units[] = "bkmg";
+	char *end;
+	long long n = strtoll(s, &end, 10);
+	const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : units;
+	if (end == s || n < 0 || n > 1LL << 40 || !unit || (*end && end[1]))
+		return -1;
+	return (json_int_t)n << 10 * (unit - units);
+}
+
+/* One of --tmpfs DIR:size=64m,mode=1770,ro. What is always so may be said. */
+static int tmpfs_word(json_t *m, json_t *options, const char *word, struct mesh_err *err)
+{
+	unsigned mode;
+	if (strncmp(word, "size=", 5) == 0 && size_of(word + 5) > 0)
+		(void)json_object_set_new(options, "SizeBytes", json_integer(size_of(word + 5)));
+	else if (sscanf(word, "mode=%o", &mode) == 1 && mode < 010000)
+		(void)json_object_set_new(options, "Mode", json_integer(mode));
+	else if (streq(word, "ro"))
+		(void)json_object_set_new(m, "ReadOnly", json_true());
+	else if (!streq(word, "rw") && !streq(word, "noexec") && !streq(word, "nosuid") && !streq(word, "nodev"))
+		return UNSUPPORTED(err, "tmpfs %.100s: option \"%.60s\" is not supported", text(m, "Target"), word);
+	return 0;
+}
+
+static int put_tmpfs(json_t *mounts, const char *target, const char *words, struct mesh_err *err)
+{
+	json_t *m = new_mount("tmpfs", NULL, target), *options = json_object();
+	CLEAN_FREE char *copy_ = xstrdup(words);
+	char *save = NULL;
+	int rc = 0;
+	for (char *w = strtok_r(copy_, ",", &save); w && !rc; w = strtok_r(NULL, ",", &save))
+		rc = tmpfs_word(m, options, w, err);
+	if (json_object_size(options))
+		(void)json_object_set(m, "TmpfsOptions", options);
+	json_decref(options);
+	(void)json_array_append_new(mounts, m);
+	return rc;
+}
+
 static int put_mounts(json_t *spec, const json_t *cfg, const json_t *host, struct mesh_err *err)
 {
 	json_t *mounts = json_array(), *v;
+	json_int_t shm = json_integer_value(json_object_get(host, "ShmSize"));
 	const char *key;
 	size_t i;
 	int rc = 0;
@@ -194,8 +172,15 @@ static int put_mounts(json_t *spec, const json_t *cfg, const json_t *host, struc
 			                       : mesh_fail(err, MESH_E_INVALID, "HostConfig.Binds: not a string");
 	}
 	json_array_foreach(json_object_get(host, "Mounts"), i, v)(void) json_array_append(mounts, v);
-	json_object_foreach(json_object_get(host, "Tmpfs"), key, v)(void)
-		json_array_append_new(mounts, new_mount("tmpfs", NULL, key));
+	json_object_foreach(json_object_get(host, "Tmpfs"), key, v)
+	{
+		if (!rc)
+			rc = put_tmpfs(mounts, key, json_is_string(v) ? json_string_value(v) : "", err);
+	}
+	if (shm > 0)
+		(void)json_array_append_new(mounts,
+		                            json_pack("{s:s,s:s,s:{s:I,s:i}}", "Type", "tmpfs", "Target", "/dev/shm",
+		                                      "TmpfsOptions", "SizeBytes", shm, "Mode", 01777));
 	json_object_foreach(json_object_get(cfg, "Volumes"), key, v)
 	{
 		bool there = false;
@@ -236,16 +221,27 @@ static void put_dns(json_t *spec, const json_t *host)
 
 static int put_security(json_t *spec, const json_t *host, struct mesh_err *err)
 {
+	AUTO privileges = json_object();
 	json_t *v;
 	size_t i;
 	json_array_foreach(json_object_get(host, "SecurityOpt"), i, v)
 	{
 		const char *s = json_string_value(v);
-		if (!s || (!streq(s, "no-new-privileges") && !streq(s, "no-new-privileges:true") &&
-		           !streq(s, "no-new-privileges=true")))
+		CLEAN_FREE char *o = xstrdup(s ? s : "");
+		char *sep = strchr(o, ':');
+		if (sep)
+			*sep = '=';
+		if (streq(o, "no-new-privileges") || streq(o, "no-new-privileges=true"))
+			(void)json_object_set_new(privileges, "NoNewPrivileges", json_true());
+		else if (streq(o, "seccomp=unconfined"))
+			(void)json_object_set_new(privileges, "Seccomp", json_pack("{s:s}", "Mode", "unconfined"));
+		else if (streq(o, "apparmor=unconfined"))
+			(void)json_object_set_new(privileges, "AppArmor", json_pack("{s:s}", "Mode", "disabled"));
+		else if (!streq(o, "no-new-privileges=false"))
 			return UNSUPPORTED(err, "security option \"%.100s\" is not supported", s ? s : "");
-		(void)json_object_set_new(spec, "Privileges", json_pack("{s:b}", "NoNewPrivileges", 1));
 	}
+	if (json_object_size(privileges))
+		(void)json_object_set(spec, "Privileges", privileges);
 	return 0;
 }
 
@@ -302,21 +298,17 @@ static int container(json_t *spec, const json_t *cfg, const json_t *host, struct
 
 /* ---- networks and ports ---- */
 
-static int add_network(struct md_task *t, const char *name, const json_t *ep, struct mesh_err *err)
+static void add_network(struct md_task *t, const char *name, const json_t *ep)
 {
-	const json_t *ipam = json_object_get(ep, "IPAMConfig");
 	json_t *v;
 	size_t i;
 	for (i = 0; i < t->spec.networks.n; i++)
 		if (streq(t->spec.networks.v[i].target, name))
-			return 0;
-	if (*text(ipam, "IPv4Address") || *text(ipam, "IPv6Address"))
-		return UNSUPPORTED(err, "network %.100s: a fixed address is not supported", name);
+			return;
 	struct md_network_config *c = LIST_ADD(&t->spec.networks);
 	c->target = xstrdup(name);
 	json_array_foreach(json_object_get(ep, "Aliases"), i, v) if (json_is_string(v))
 		strs_add(&c->aliases, json_string_value(v));
-	return 0;
 }
 
 static int networks(struct md_task *t, const json_t *body, const json_t *host, struct mesh_err *err)
@@ -324,25 +316,24 @@ static int networks(struct md_task *t, const json_t *body, const json_t *host, s
 	const char *mode = text(host, "NetworkMode"), *key;
 	json_t *eps = json_object_get(json_object_get(body, "NetworkingConfig"), "EndpointsConfig"), *v;
 	const char *local = local_network_name(*mode && !streq(mode, "default") ? mode : "bridge");
-	int rc = 0;
 	if (strncmp(mode, "container:", 10) == 0)
 		return UNSUPPORTED(err, "network mode \"%.100s\" is not supported", mode);
 	if (local && streq(local, "host"))
-		rc = add_network(t, "host", NULL, err);
+		add_network(t, "host", NULL);
 	else if (local && streq(local, "none"))
 		t->spec.attachment->no_network = true;
 	else if (!local)
-		rc = add_network(t, mode, json_object_get(eps, mode), err);
+		add_network(t, mode, json_object_get(eps, mode));
 	if (json_is_true(json_object_get(body, "NetworkDisabled")))
 		t->spec.attachment->no_network = true;
 	json_object_foreach(eps, key, v)
 	{
-		if (!rc && !streq(key, "default") && !local_network_name(key))
-			rc = add_network(t, key, v, err);
+		if (!streq(key, "default") && !local_network_name(key))
+			add_network(t, key, v);
 	}
-	if (!rc && t->spec.networks.n && t->spec.attachment->no_network)
-		rc = mesh_fail(err, MESH_E_INVALID, "conflicting options: network none and other networks");
-	return rc;
+	if (t->spec.networks.n && t->spec.attachment->no_network)
+		return mesh_fail(err, MESH_E_INVALID, "conflicting options: network none and other networks");
+	return 0;
 }
 
 static int add_port(struct md_task *t, const char *key, const json_t *binding, struct mesh_err *err)
@@ -393,7 +384,8 @@ int run_spec_read(const json_t *body, struct md_task *out, struct str_list *warn
 	const json_t *host = json_object_get(body, "HostConfig");
 	AUTO spec = json_object();
 	AUTO task = json_object();
-	int rc = refuse(body, host, warnings, err);
+	size_t i;
+	int rc = run_refuse(body, warnings, err);
 	if (rc)
 		return rc;
 	rc = container(spec, body, host, err);
@@ -407,7 +399,13 @@ int run_spec_read(const json_t *body, struct md_task *out, struct str_list *warn
 		copy(driver, "Options", log, "Config");
 		(void)json_object_set_new(task, "LogDriver", driver);
 	}
-	rc = md_json_read(&md_task_spec_schema, &out->spec, task, "", NULL, err);
+	struct str_list unknown = { 0 };
+	rc = md_json_read(&md_task_spec_schema, &out->spec, task, "", &unknown, err);
+	for (i = 0; i < unknown.n; i++) {
+		CLEAN_FREE char *w = xasprintf("%s is not supported and was ignored", unknown.v[i]);
+		strs_add(warnings, w);
+	}
+	strs_clear(&unknown);
 	if (rc)
 		return rc;
 	if (!out->spec.container || !out->spec.container->image || !*out->spec.container->image)

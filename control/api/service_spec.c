@@ -84,6 +84,21 @@ static int check_mount(const struct md_mount *m, struct mesh_err *err)
 	return 0;
 }
 
+static int check_health(const struct md_health *h, struct mesh_err *err)
+{
+	const struct {
+		const char *name;
+		int64_t ns;
+	} times[] = { { "Interval", h->interval },
+		      { "Timeout", h->timeout },
+		      { "StartPeriod", h->start_period },
+		      { "StartInterval", h->start_interval } };
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
+		if (times[i].ns && times[i].ns < 1000000)
+			return INVALID(err, "ContainerSpec: %s in HealthCheck cannot be less than 1ms", times[i].name);
+	return h->retries < 0 ? INVALID(err, "ContainerSpec: Retries in HealthCheck cannot be less than 0") : 0;
+}
+
 static int check_container(const struct md_container_spec *c, struct mesh_err *err)
 {
 	char normal[512];
@@ -102,6 +117,11 @@ static int check_container(const struct md_container_spec *c, struct mesh_err *e
 			if (streq(c->mounts.v[k].target, c->mounts.v[i].target))
 				return INVALID(err, "ContainerSpec: duplicate mount point: %s", c->mounts.v[i].target);
 	}
+	int rc = c->health ? check_health(c->health, err) : 0;
+	if (rc)
+		return rc;
+	if (c->isolation && *c->isolation && !streq(c->isolation, "default"))
+		return INVALID(err, "ContainerSpec: isolation \"%.60s\" is for Windows containers", c->isolation);
 	for (size_t i = 0; i < c->env.n; i++)
 		if (!c->env.v[i][0] || c->env.v[i][0] == '=')
 			return INVALID(err, "ContainerSpec: invalid environment variable: %.100s", c->env.v[i]);
@@ -177,6 +197,23 @@ int service_spec_check(struct md_service_spec *s, struct mesh_err *err)
 	if (!rc)
 		rc = check_update("RollbackConfig", s->rollback, true, err);
 	return rc ? rc : check_ports(s->endpoint, err);
+}
+
+static void warn(struct str_list *warnings, const char *at, const char *key)
+{
+	CLEAN_FREE char *w = xasprintf("%s%.100s: not supported, ignored", at, key);
+	strs_add(warnings, w);
+}
+
+void service_spec_warn(const struct md_service_spec *s, struct str_list *warnings)
+{
+	const struct md_driver *log = s->task.log_driver;
+	for (size_t i = 0; log && i < log->options.n; i++)
+		if (!streq(log->options.v[i].key, "max-size") && !streq(log->options.v[i].key, "max-file"))
+			warn(warnings, "TaskTemplate.LogDriver.Options.", log->options.v[i].key);
+	for (size_t i = 0; i < s->task.networks.n; i++)
+		for (size_t k = 0; k < s->task.networks.v[i].driver_opts.n; k++)
+			warn(warnings, "TaskTemplate.Networks.DriverOpts.", s->task.networks.v[i].driver_opts.v[k].key);
 }
 
 /* ---- names to ids ----------------------------------------------------------------------------- */

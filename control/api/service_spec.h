@@ -10,6 +10,8 @@
 
 /* Fills in what the engine always shows, and checks every field by itself. MESH_E_INVALID, MESH_E_UNSUPPORTED. */
 int service_spec_check(struct md_service_spec *s, struct mesh_err *err) MESH_MUST_CHECK;
+/* Names in warnings what the engine takes and has no effect here. */
+void service_spec_warn(const struct md_service_spec *s, struct str_list *warnings);
 /* Networks to ids (the old place merged into the task's), secrets and configs must exist. */
 int service_spec_resolve(const struct store *s, struct md_service_spec *spec, struct mesh_err *err) MESH_MUST_CHECK;
 /* A name that no service has, as "brave_heron". */

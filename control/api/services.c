@@ -74,6 +74,7 @@ static struct pending *take_spec(struct req *r)
 	req_keep(r, p, pending_free);
 	if (req_decode(r, &md_service_spec_schema, &p->spec))
 		return NULL;
+	service_spec_warn(&p->spec, &r->warnings);
 	const char *auth = req_header(r, "X-Registry-Auth");
 	if (auth && *auth && p->spec.task.container)
 		str_set(&p->spec.task.container->pull_auth, auth);

@@ -97,16 +97,25 @@ void api_volume_inspect(struct req *r)
 	sch_clear(&agent_volume_schema, &v);
 }
 
+struct cluster_volume {
+	char *group;
+};
 struct volume_create {
 	char *name, *driver;
 	struct str_map options, labels;
+	struct cluster_volume *cluster; /* refused, whatever it says */
 };
+#define T struct cluster_volume
+static const struct sch_field cluster_fields[] = { SF(1, STR, "Group", group, 0) };
+static SCHEMA(cluster_schema, cluster_volume, cluster_fields);
+#undef T
 #define T struct volume_create
 static const struct sch_field create_fields[] = {
 	SF(1, STR, "Name", name, 0),
 	SF(2, STR, "Driver", driver, 0),
 	SF(3, MAP, "DriverOpts", options, 0),
 	SF(4, MAP, "Labels", labels, 0),
+	SF_PTR(5, "ClusterVolumeSpec", cluster, &cluster_schema, 0),
 };
 static SCHEMA(create_schema, volume_create, create_fields);
 #undef T
@@ -125,6 +134,11 @@ void api_volume_create(struct req *r)
 	int rc = MESH_E_UNSUPPORTED;
 	if (!agent)
 		(void)mesh_fail(&err, rc, "this node runs no containers and has no volumes");
+	else if (q.cluster)
+		(void)mesh_fail(&err, rc,
+		                "volume %.200s: cluster volumes (--type, --scope, --sharing and the like ask for one) "
+		                "are not supported: a volume belongs to one node and to the driver local",
+		                q.name ? q.name : "");
 	else
 		rc = agent_volume_create(agent, &spec, &v, &err);
 	if (rc) {
