@@ -247,6 +247,32 @@ static bool env_has(const struct str_list *l, const char *key)
 	return false;
 }
 
+/* "DOCKER_RESOURCE_GPU=uuid-1,uuid-2": which generic resources the task was given, as the engine says it. */
+static void put_resources(struct str_list *l, const struct md_task *t)
+{
+	for (size_t i = 0; i < t->generic.n; i++) {
+		const struct md_generic *g = &t->generic.v[i];
+		const char *kind = g->named ? g->named->kind : g->discrete ? g->discrete->kind : NULL;
+		if (!kind)
+			continue;
+		char *key = xasprintf("DOCKER_RESOURCE_%s=", kind), *entry;
+		for (char *p = key; *p; p++)
+			*p = (char)toupper((unsigned char)*p);
+		size_t at = 0;
+		while (at < l->n && !same_key(l->v[at], key))
+			at++;
+		if (g->named && at < l->n)
+			entry = xasprintf("%s,%s", l->v[at], g->named->value);
+		else if (g->named)
+			entry = xasprintf("%s%s", key, g->named->value);
+		else
+			entry = xasprintf("%s%lld", key, (long long)g->discrete->value);
+		env_put(l, entry);
+		free(entry);
+		free(key);
+	}
+}
+
 /* Image, then spec (with placeholders), then extra; what is missing of PATH, HOSTNAME, TERM, HOME is added. */
 static int env_make(const struct oci_in *in, const char *hostname, const char *home, bool tty,
                     const struct str_list *extra, json_t **out, struct mesh_err *err)
@@ -268,6 +294,7 @@ static int env_make(const struct oci_in *in, const char *hostname, const char *h
 			env_put(&l, text);
 		free(text);
 	}
+	put_resources(&l, in->task);
 	for (size_t i = 0; extra && i < extra->n; i++)
 		env_put(&l, extra->v[i]);
 	if (!env_has(&l, "HOME=")) {

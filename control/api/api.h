@@ -44,8 +44,10 @@ struct api_local_state {   /* what this node knows of itself, for /info and /_pi
 	const char *error;
 	bool manager; /* ControlAvailable */
 	const char *node_id, *node_addr, *hostname;
-	const char *data_plane; /* "ebpf" / "nft: why" */
-	struct {                /* managers known: node id, "addr:2377" */
+	const char *data_plane;            /* "ebpf" / "nft: why" */
+	const struct str_map *labels;      /* of the engine; may be NULL */
+	const struct md_resources *offers; /* generic resources; may be NULL */
+	struct {                           /* managers known: node id, "addr:2377" */
 		struct {
 			const char *node_id, *addr;
 		} v[16];

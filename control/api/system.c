@@ -160,6 +160,30 @@ static void write_swarm(struct jw *w, struct api *a, const struct api_local_stat
 	jw_close(w, '}');
 }
 
+static void write_labels(struct jw *w, const struct str_map *labels)
+{
+	jw_key(w, "Labels");
+	jw_open(w, '[');
+	for (size_t i = 0; labels && i < labels->n; i++) {
+		CLEAN_FREE char *text = xasprintf("%s=%s", labels->v[i].key, labels->v[i].value);
+		jw_str(w, text);
+	}
+	jw_close(w, ']');
+}
+
+static void write_offers(struct jw *w, const struct md_resources *offers)
+{
+	jw_key(w, "GenericResources");
+	if (!offers || !offers->generic.n) {
+		jw_null(w);
+		return;
+	}
+	jw_open(w, '[');
+	for (size_t i = 0; i < offers->generic.n; i++)
+		md_json_write(w, &md_generic_schema, &offers->generic.v[i]);
+	jw_close(w, ']');
+}
+
 static void write_host(struct jw *w)
 {
 	static const char limits[] = "MemoryLimit\0SwapLimit\0CpuCfsPeriod\0CpuCfsQuota\0CPUShares\0CPUSet\0PidsLimit\0"
@@ -208,13 +232,13 @@ void api_info(struct req *r)
 	        "{\"AllowNondistributableArtifactsCIDRs\":[],\"AllowNondistributableArtifactsHostnames\":[],"
 	        "\"InsecureRegistryCIDRs\":[\"127.0.0.0/8\"],\"IndexConfigs\":{\"docker.io\":{\"Name\":\"docker.io\","
 	        "\"Mirrors\":[],\"Secure\":true,\"Official\":true}},\"Mirrors\":[]}");
-	jw_kraw(&w, "GenericResources", "null");
+	write_offers(&w, l.offers);
 	jw_kstr(&w, "DockerRootDir", "");
 	jw_kstr(&w, "HttpProxy", "");
 	jw_kstr(&w, "HttpsProxy", "");
 	jw_kstr(&w, "NoProxy", "");
 	jw_kstr(&w, "Name", l.hostname);
-	jw_kraw(&w, "Labels", "[]");
+	write_labels(&w, l.labels);
 	jw_kbool(&w, "ExperimentalBuild", false);
 	jw_kstr(&w, "ServerVersion", MESH_VERSION);
 	jw_kraw(&w, "Runtimes", "{\"crun\":{\"path\":\"crun\"}}");

@@ -164,7 +164,7 @@ static void fill_first_node(struct meshd *m, const struct api_init_request *r, s
 	n->status.state = MD_NODE_READY;
 	str_set(&n->status.addr, m->st.advertise_addr);
 	agent_describe(m->agent, &n->description);
-	str_set(&n->description.hostname, m->opt->hostname);
+	options_describe(m->opt, &n->description);
 	n->manager = XNEW(struct md_manager_status);
 	n->manager->leader = true;
 	n->manager->reachability = MD_REACH_REACHABLE;

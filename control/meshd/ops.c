@@ -20,6 +20,8 @@ static void op_local(void *arg, struct api_local_state *out)
 		                         .node_id = m->in_swarm ? m->st.node.s : "",
 		                         .node_addr = m->in_swarm && m->st.advertise_addr ? m->st.advertise_addr : "",
 		                         .hostname = m->opt->hostname,
+		                         .labels = &m->opt->labels,
+		                         .offers = &m->opt->offers,
 		                         .data_plane = network_driver(m->network) };
 	if (m->in_swarm && m->error[0] && m->session && !session_welcomed(m->session) && !m->manager)
 		out->state = "error";

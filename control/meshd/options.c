@@ -27,6 +27,9 @@ static const char usage[] =
 	"      --runtime PROGRAM      OCI runtime (default crun)\n"
 	"      --name NAME            mark in names of cgroups and devices (default mesh)\n"
 	"      --log-level LEVEL      debug, info, warn or error (default info)\n"
+	"      --label KEY=VALUE      what engine.labels.KEY is on this node, for placement; may be repeated\n"
+	"      --node-generic-resource KIND=N or KIND=NAME\n"
+	"                             N of a kind, or one of that name, for --generic-resource; may be repeated\n"
 	"      --metrics-addr ADDR:PORT  /metrics, /health and /health/PORT there too, for anybody (default off)\n"
 	"      --shim PATH            the task shim (default: beside meshd, or its libexec directory)\n"
 	"  -v, --version              print the version\n"
@@ -74,6 +77,46 @@ static int parse_flows(const char *text, uint32_t *out)
 	return 0;
 }
 
+void options_describe(const struct options *o, struct md_node_description *d)
+{
+	str_set(&d->hostname, o->hostname);
+	for (size_t i = 0; i < o->labels.n; i++)
+		smap_set(&d->engine.labels, o->labels.v[i].key, o->labels.v[i].value);
+	for (size_t i = 0; i < o->offers.generic.n; i++)
+		sch_copy(&md_generic_schema, LIST_ADD(&d->resources.generic), &o->offers.generic.v[i]);
+}
+
+static int parse_label(struct options *o, const char *text, struct mesh_err *err)
+{
+	const char *eq = strchr(text, '=');
+	CLEAN_FREE char *key = eq ? xasprintf("%.*s", (int)(eq - text), text) : NULL;
+	if (!eq || eq == text)
+		return mesh_fail(err, MESH_E_USAGE, "--label '%s': must be KEY=VALUE", text);
+	smap_set(&o->labels, key, eq + 1);
+	return 0;
+}
+
+/* "ssd=3": three of them; "gpu=UUID": this one. */
+static int parse_generic(struct options *o, const char *text, struct mesh_err *err)
+{
+	char *end;
+	const char *eq = strchr(text, '=');
+	long long n = eq ? strtoll(eq + 1, &end, 10) : 0;
+	if (!eq || eq == text || !eq[1] || n < 0)
+		return mesh_fail(err, MESH_E_USAGE, "--node-generic-resource '%s': must be KIND=NUMBER or KIND=NAME",
+		                 text);
+	char *kind = xasprintf("%.*s", (int)(eq - text), text);
+	struct md_generic *g = LIST_ADD(&o->offers.generic);
+	if (*end) {
+		g->named = XNEW(struct md_named_resource);
+		*g->named = (struct md_named_resource){ kind, xstrdup(eq + 1) };
+	} else {
+		g->discrete = XNEW(struct md_discrete_resource);
+		*g->discrete = (struct md_discrete_resource){ kind, n };
+	}
+	return 0;
+}
+
 int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err)
 {
 	static char hostname[HOST_NAME_MAX + 1];
@@ -89,7 +132,9 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		OPT_NAME,
 		OPT_LEVEL,
 		OPT_SHIM,
-		OPT_METRICS
+		OPT_METRICS,
+		OPT_LABEL,
+		OPT_GENERIC
 	};
 	static const struct option longs[] = {
 		{ "state", required_argument, NULL, OPT_STATE },
@@ -104,6 +149,8 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		{ "log-level", required_argument, NULL, OPT_LEVEL },
 		{ "shim", required_argument, NULL, OPT_SHIM },
 		{ "metrics-addr", required_argument, NULL, OPT_METRICS },
+		{ "label", required_argument, NULL, OPT_LABEL },
+		{ "node-generic-resource", required_argument, NULL, OPT_GENERIC },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -115,7 +162,8 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		               .runtime = "crun",
 		               .log_level = LOG_INFO_ };
 	opterr = 0;
-	for (int c; (c = getopt_long(argc, argv, "vh", longs, NULL)) != -1;) {
+	int rc = 0;
+	for (int c; !rc && (c = getopt_long(argc, argv, "vh", longs, NULL)) != -1;) {
 		switch (c) {
 		case OPT_STATE:
 			o->state = optarg;
@@ -152,6 +200,12 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		case OPT_METRICS:
 			o->metrics_addr = optarg;
 			break;
+		case OPT_LABEL:
+			rc = parse_label(o, optarg, err);
+			break;
+		case OPT_GENERIC:
+			rc = parse_generic(o, optarg, err);
+			break;
 		case OPT_LEVEL:
 			if (log_level_parse(optarg, &o->log_level))
 				return mesh_fail(err, MESH_E_USAGE,
@@ -168,6 +222,8 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 			                 argv[optind - 1]);
 		}
 	}
+	if (rc)
+		return rc;
 	if (optind < argc)
 		return mesh_fail(err, MESH_E_USAGE, "unexpected argument '%s' (see meshd --help)", argv[optind]);
 	if (strcmp(o->data_plane, "auto") && strcmp(o->data_plane, "ebpf") && strcmp(o->data_plane, "nft"))

@@ -250,7 +250,7 @@ static struct md_node_description *describe(struct session *s)
 	struct md_node_description *d = sch_new(&md_node_description_schema);
 	struct meshd *m = s->m;
 	agent_describe(m->agent, d);
-	str_set(&d->hostname, m->opt->hostname);
+	options_describe(m->opt, d);
 	str_set(&d->data_path_addr,
 	        m->st.data_path_addr && *m->st.data_path_addr ? m->st.data_path_addr : m->st.advertise_addr);
 	network_describe(m->network, d);

@@ -67,7 +67,7 @@ FIELDS(md_generic){
 	SF_PTR(1, "NamedResourceSpec", named, &md_named_resource_schema, 0),
 	SF_PTR(2, "DiscreteResourceSpec", discrete, &md_discrete_resource_schema, 0),
 };
-LOCAL_SCHEMA(md_generic);
+DONE(md_generic);
 #undef T
 
 #define T struct md_empty

@@ -547,7 +547,7 @@ struct md_cluster {
 
 /* ---- schemas ---------------------------------------------------------------------------------- */
 
-extern const struct schema md_meta_schema, md_driver_schema, md_node_schema, md_node_spec_schema,
+extern const struct schema md_meta_schema, md_driver_schema, md_generic_schema, md_node_schema, md_node_spec_schema,
 	md_node_description_schema, md_node_status_schema, md_network_schema, md_network_spec_schema,
 	md_ipam_options_schema, md_ipam_config_schema, md_service_schema, md_service_spec_schema, md_task_spec_schema,
 	md_container_spec_schema, md_endpoint_spec_schema, md_endpoint_schema, md_port_schema, md_task_schema,
