@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 13
+#define ABI_LAYOUT 14
 
 struct abi_addr {
 	__be32 w[4];
@@ -81,7 +81,8 @@ enum abi_drop {
 	X(UNSEEN, "unseen", "packets on show for which the reader had left no room")                                   \
 	X(ENCAP, "encap", "packets tunnelled to another node by our own headers")                                      \
 	X(DECAP, "decap", "packets (merged ones once) taken out of their tunnel at the uplink")                        \
-	X(PROBE, "probe", "probes of other nodes answered, and answers to ours")
+	X(PROBE, "probe", "probes of other nodes answered, and answers to ours")                                       \
+	X(XDP, "xdp", "packets sent on by XDP, before the stack saw them")
 
 enum abi_event {
 #define X(name, id, text) EVENT_##name,
@@ -260,6 +261,18 @@ struct abi_node {
 	__u32 pad;
 };
 _Static_assert(sizeof(struct abi_node) == 16, "node");
+
+/* "links": HASH, ifindex of an uplink whose driver runs our XDP program. */
+enum abi_link_flags {
+	LINK_TURNS = 1, /* sends what came in by it with XDP_TX */
+	LINK_SENDS = 2, /* sends what is redirected to it */
+};
+struct abi_link {
+	__u8 mac[6];
+	__u8 flags;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct abi_link) == 8, "link");
 
 /* "host_addrs": HASH, address -> u32. "subnets": LPM_TRIE -> vni. */
 struct abi_subnet_key {

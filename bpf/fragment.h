@@ -6,8 +6,8 @@
 #ifndef BPF_FRAGMENT_H
 #define BPF_FRAGMENT_H
 
+#include "bpf/encap.h"
 #include "bpf/handover.h"
-#include "bpf/tunnel.h"
 
 static __always_inline struct abi_fragment_key fragment_key(const struct packet *p)
 {
@@ -74,47 +74,7 @@ static __noinline int fragment_follow(struct __sk_buff *skb, __u32 in, bool egre
 	return f->ifindex ? to_task(skb, f->ifindex, f->dmac, egress) : to_node(skb, f->node, f->vni);
 }
 
-enum special { NOT_SPECIAL, SPECIAL_ICMP, SPECIAL_FRAGMENT };
-
-/*
- * Asked first, by programs whose main path is a function beside those for these packets: together their frames would
- * be more than the 512 bytes of stack there are.
- */
-static __always_inline enum special special(struct __sk_buff *skb)
-{
-	struct iphdr *ip;
-
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return NOT_SPECIAL;
-	pull(skb, IP_OFF + sizeof(*ip));
-	ip = data_of(skb) + IP_OFF;
-	if ((void *)(ip + 1) > end_of(skb))
-		return NOT_SPECIAL;
-	if (ip->frag_off & bpf_htons(0x1fff))
-		return SPECIAL_FRAGMENT;
-	return ip->protocol == IPPROTO_ICMP ? SPECIAL_ICMP : NOT_SPECIAL;
-}
-
 /* ---- too big ---- */
-
-static __always_inline __u32 tunnel_mtu(void)
-{
-	__u32 zero = 0;
-	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
-
-	return rt ? rt->tunnel_mtu : 0;
-}
-
-/* One that may be cut to pieces on its way is nobody's problem; of a super-packet, each of its packets counts. */
-static __always_inline bool too_big(struct __sk_buff *skb, const struct packet *p, __u32 mtu)
-{
-	__u32 size = skb->gso_size;
-
-	if (!p->df || skb->len <= mtu + ETH_HLEN)
-		return false;
-	size = size ? size + L4_OFF(p) + (p->proto == IPPROTO_TCP ? 20 : 8) : skb->len;
-	return mtu && size > mtu + ETH_HLEN;
-}
 
 #define QUOTE (sizeof(struct iphdr) + 8)
 struct too_big_reply {

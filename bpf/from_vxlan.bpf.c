@@ -20,10 +20,11 @@ static __always_inline int tunnel_key(struct __sk_buff *skb, struct arrival *a)
 
 static __always_inline int from_vxlan_path(struct __sk_buff *skb)
 {
-	struct arrival a;
+	struct arrival a = {};
+	int rc = tunnel_key(skb, &a);
 
-	see(skb, HOOK_VXLAN);
-	return tunnel_key(skb, &a) ? drop(DROP_TUNNEL) : arrived(skb, &a);
+	see_arrival(skb, a.node, a.vni);
+	return rc ? drop(DROP_TUNNEL) : arrived(skb, &a);
 }
 
 MESH_PROGRAM(from_vxlan, from_vxlan_path)

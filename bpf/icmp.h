@@ -142,8 +142,12 @@ SUBPROG int icmp_take_in(struct __sk_buff *skb)
 	} else {
 		x.service = port->service;
 		s = service_of(x.service);
-		if (!s || !target_of_backend(&x.t, choose(s, &x.c)))
+		if (!s)
 			return TC_ACT_UNSPEC;
+		struct choice c = choose(s, &x.c);
+		if (!target_of_backend(&x.t, c.backend))
+			return TC_ACT_UNSPEC;
+		take_choice(s, &x.c, &c);
 	}
 	if (x.t.node)
 		return send_on(skb, &p, &x.t, &x.o);

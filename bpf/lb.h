@@ -97,8 +97,11 @@ static __always_inline struct abi_choice_key choice_key(const struct packet *p)
 	};
 }
 
-/* Whom the flow was given to, while that one takes its packets; 0 = not remembered. p is not its SYN. */
-static __always_inline __u32 recall(const struct abi_choice_key *k)
+/*
+ * Whom the flow was given to, while that one takes its packets; 0 = not remembered. p is not its SYN. *settles: until
+ * now by its SYN alone.
+ */
+static __always_inline __u32 recall(const struct abi_choice_key *k, bool *settles)
 {
 	struct abi_choice *c = bpf_map_lookup_elem(&choices, k);
 	struct abi_choice *syn = c || k->proto != IPPROTO_TCP ? 0 : bpf_map_lookup_elem(&syn_choices, k);
@@ -108,8 +111,7 @@ static __always_inline __u32 recall(const struct abi_choice_key *k)
 	b = c ? backend_of(c->backend) : 0;
 	if (!b || b->uid != c->uid || !takes_old(b))
 		return 0;
-	if (syn)
-		remember(k, syn->backend, false);
+	*settles = syn != 0;
 	return c->backend;
 }
 
@@ -130,93 +132,154 @@ static __always_inline __u64 udp_old_ns(__u32 backend)
 	return b && b->spare ? UDP_SWITCH_NS : UDP_OLD_NS;
 }
 
+/* Who serves a packet, and what is to be remembered of it; nothing has happened yet. */
+enum keep { KEEP_NOT, KEEP_SYN, KEEP_FLOW, KEEP_AFFINE };
+struct choice {
+	__u32 backend; /* 0 = none */
+	__u8 keep;
+	__u8 event;  /* 1 + enum abi_event */
+	__u8 affine; /* its client's new flows go there, too */
+	__u8 pad;
+};
+
 /* The two tables differ for this flow: the one place where an ingress keeps per-flow state. */
-static __noinline __u32 choose_changing(struct abi_service *s, const struct packet *p, __u32 cur, __u32 prev)
+static __noinline int choose_changing(struct abi_service *s, const struct packet *p, struct choice *c, __u32 prev)
 {
 	struct abi_choice_key k = choice_key(p);
-	bool begins = p->proto == IPPROTO_TCP && is_new(p);
-	__u32 known = begins ? 0 : recall(&k);
+	bool begins = p->proto == IPPROTO_TCP && is_new(p), settles = false;
+	__u32 cur = c->backend, known = begins ? 0 : recall(&k, &settles);
 
 	if (known) {
-		event(CACHED);
-		return known;
+		c->backend = known;
+		c->keep = settles ? KEEP_FLOW : KEEP_NOT;
+		c->event = 1 + EVENT_CACHED;
+	} else if (begins || prev == cur || !keeps(backend_of(prev), p->proto)) {
+		c->keep = begins ? KEEP_SYN : prev != cur ? KEEP_FLOW : KEEP_NOT;
+	} else if (p->proto != IPPROTO_UDP || bpf_ktime_get_ns() - s->changed_ns <= udp_old_ns(prev)) {
+		c->backend = prev;
+		c->keep = KEEP_FLOW;
+		c->event = 1 + EVENT_PREVIOUS;
 	}
-	if (begins || prev == cur || !keeps(backend_of(prev), p->proto)) {
-		if (begins || prev != cur)
-			remember(&k, cur, begins);
-		return cur;
-	}
-	if (p->proto == IPPROTO_UDP && bpf_ktime_get_ns() - s->changed_ns > udp_old_ns(prev))
-		return cur;
-	remember(&k, prev, false);
-	event(PREVIOUS);
-	return prev;
+	return 0;
+}
+
+static __always_inline struct abi_affinity_key affinity_key(const struct abi_service *s, __u64 client)
+{
+	return (struct abi_affinity_key){ .service = s->key, .client = client };
+}
+
+/* The task this client's new flows go to, for as long as the service says; 0: it has none, or one that takes nothing new. */
+static __always_inline __u32 affine_of(const struct abi_service *s, __u64 client)
+{
+	struct abi_affinity_key k = affinity_key(s, client);
+	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, &k);
+	struct abi_backend *b = a ? backend_of(a->backend) : 0;
+
+	if (!b || b->uid != a->uid || b->state != BACKEND_SERVING || b->spare)
+		return 0;
+	return bpf_ktime_get_coarse_ns() - a->seen_ns < s->affinity_s * 1000000000ULL ? a->backend : 0;
+}
+
+static __always_inline void affine_keep(const struct abi_service *s, __u64 client, __u32 i)
+{
+	struct abi_affinity_key k = affinity_key(s, client);
+	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, &k);
+	struct abi_backend *b = backend_of(i);
+
+	if (!b)
+		return;
+	struct abi_affinity v = { .backend = i, .uid = b->uid, .seen_ns = bpf_ktime_get_coarse_ns() };
+	if (!a || a->backend != i || a->uid != v.uid)
+		insert(&affinity, TABLE_AFFINITY, &k, &v);
+	else if (v.seen_ns - a->seen_ns > 100000000)
+		a->seen_ns = v.seen_ns;
+}
+
+/* The same with cur for who has none, for those whose address is theirs for certain. */
+static __attribute__((noinline, unused)) __u32 affine(struct abi_service *s, __u64 client, __u32 cur)
+{
+	__u32 i = affine_of(s, client);
+
+	i = i ? i : cur;
+	affine_keep(s, client, i);
+	return backend_of(i) ? i : 0;
 }
 
 /*
- * The task this client's new flows go to, for as long as the service says; who has none, or one that takes nothing new,
- * gets cur.
+ * A flow that follows its client elsewhere than the table says is remembered. A client is, once it has answered its
+ * task's SYN: anybody can send the first packet for everybody.
  */
-static __noinline __u32 affine(struct abi_service *s, __u64 client, __u32 cur)
-{
-	struct abi_affinity_key k = { .service = s->key, .client = client };
-	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, &k);
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct abi_backend *b = a ? backend_of(a->backend) : 0;
-
-	if (b && b->uid == a->uid && b->state == BACKEND_SERVING && !b->spare &&
-	    now - a->seen_ns < s->affinity_s * 1000000000ULL) {
-		if (now - a->seen_ns > 100000000)
-			a->seen_ns = now;
-		return a->backend;
-	}
-	b = backend_of(cur);
-	if (!b)
-		return 0;
-	struct abi_affinity v = { .backend = cur, .uid = b->uid, .seen_ns = now };
-	insert(&affinity, TABLE_AFFINITY, &k, &v);
-	return cur;
-}
-
-/* A flow that follows its client elsewhere than the table says is remembered. */
-static __noinline __u32 choose_affine(struct abi_service *s, const struct packet *p, __u32 cur)
+static __noinline bool choose_affine(struct abi_service *s, const struct packet *p, struct choice *c)
 {
 	struct abi_choice_key k = choice_key(p);
+	bool settles = false;
 	__u32 i;
 
-	if (!is_new(p))
-		return recall(&k);
-	i = affine(s, p->saddr, cur);
-	if (p->proto == IPPROTO_TCP && (i != cur || s->prev))
-		remember(&k, i, true);
-	return i;
+	if (!is_new(p)) {
+		i = recall(&k, &settles);
+		if (settles)
+			c->keep = i == c->backend && !s->prev ? KEEP_AFFINE : KEEP_FLOW;
+		c->affine = settles;
+	} else {
+		i = affine_of(s, p->saddr);
+		c->affine = i || p->proto != IPPROTO_TCP;
+		if (p->proto == IPPROTO_TCP && (!i || i != c->backend || s->prev))
+			c->keep = KEEP_SYN;
+		i = i ? i : c->backend;
+	}
+	if (!i) {
+		c->keep = KEEP_NOT;
+		c->affine = 0;
+		return false;
+	}
+	c->backend = i;
+	return true;
 }
 
 /* The set changed, and who serves this flow may be remembered by the programs of before only. */
 static __always_inline bool remembered_before(const struct abi_service *s, const struct packet *p)
 {
 	struct abi_choice_key k = choice_key(p);
+	bool settles;
 
-	return config.handover && s->prev && may_be_older_connection(p) && !recall(&k);
+	return config.handover && s->prev && may_be_older_connection(p) && !recall(&k, &settles);
 }
 
-/* Index of the backend for a packet at its ingress, 0 = none. */
-static __always_inline __u32 choose(struct abi_service *s, const struct packet *p)
+/* The backend for a packet at its ingress. */
+static __always_inline struct choice choose(struct abi_service *s, const struct packet *p)
 {
 	__u32 hash = flow_hash(p, s->flags);
 	__u64 old = *(volatile __u64 *)&s->prev;
-	__u32 cur = slot_of(*(volatile __u64 *)&s->cur, hash);
+	struct choice c = { .backend = slot_of(*(volatile __u64 *)&s->cur, hash) };
 
-	if (s->flags & SERVICE_AFFINITY) {
-		__u32 known = choose_affine(s, p, cur);
-		if (known)
-			return known;
-	}
-	if (!old)
-		return cur;
-	__u32 prev = slot_of(old, hash);
+	if ((s->flags & SERVICE_AFFINITY) && choose_affine(s, p, &c))
+		return c;
+	__u32 prev = old ? slot_of(old, hash) : 0;
+	if (prev && prev != c.backend)
+		choose_changing(s, p, &c, prev & ~SLOT_LOOKUP);
+	return c;
+}
 
-	return prev == 0 || prev == cur ? cur : choose_changing(s, p, cur, prev & ~SLOT_LOOKUP);
+static __noinline int remember_choice(const struct abi_service *s, const struct packet *p, const struct choice *c)
+{
+	struct abi_choice_key k = choice_key(p);
+
+	if (c->event)
+		event_count(c->event - 1);
+	if (c->affine)
+		affine_keep(s, p->saddr, c->backend);
+	if (c->keep == KEEP_AFFINE)
+		bpf_map_delete_elem(&syn_choices, &k);
+	else if (c->keep)
+		remember(&k, c->backend, c->keep == KEEP_SYN);
+	return 0;
+}
+
+/* It is what happens to p. */
+static __always_inline void take_choice(const struct abi_service *s, const struct packet *p, const struct choice *c)
+{
+	if (c->keep || c->event || c->affine)
+		remember_choice(s, p, c);
 }
 
 /*
@@ -231,10 +294,12 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
 	struct abi_choice_key k = choice_key(p);
 	/* A datagram nobody knows would find nobody at the previous choice either, and is passed on only once. */
-	bool datagram = p->proto == IPPROTO_UDP, old = !datagram && !is_new(p);
-	__u32 known = old || datagram ? recall(&k) : 0;
+	bool datagram = p->proto == IPPROTO_UDP, old = !datagram && !is_new(p), settles = false;
+	__u32 known = old || datagram ? recall(&k, &settles) : 0;
 	struct abi_backend *b = backend_of(known);
 
+	if (settles)
+		remember(&k, known, false);
 	if (b && b->ip.w[3] != ip)
 		return known;
 	b = backend_of(prev);

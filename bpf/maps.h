@@ -77,6 +77,7 @@ HASH_MAP(vips, struct abi_addr, struct abi_vip, 65536);
 HASH_MAP(ports, struct abi_port_key, struct abi_port, 131072);
 HASH_MAP(host_addrs, struct abi_addr, __u32, 1024);
 HASH_MAP(nodes, struct abi_addr, struct abi_node, 4096);
+HASH_MAP(links, __u32, struct abi_link, 1024);
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 4096);

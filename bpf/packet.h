@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role:   one parsed IPv4 packet, rewriting it, and the ways out of a program. Every drop goes through drop().
- * Offload: packets may be GSO super-packets and CHECKSUM_PARTIAL; layer 4 sums change through the helpers
- *         that know, the IP header's own sum by arithmetic.
+ * Role:   one parsed IPv4 packet and its IP header, for tc and XDP alike. Every drop goes through drop().
  */
 #ifndef BPF_PACKET_H
 #define BPF_PACKET_H
@@ -65,7 +63,7 @@ static __always_inline int drop(enum abi_drop reason)
 	count(&drops, reason);
 	if (is_seen())
 		seen_drop(reason);
-	return TC_ACT_SHOT;
+	return CTX_DROP;
 }
 
 static __always_inline bool has_ports(const struct packet *p)
@@ -89,48 +87,30 @@ static __always_inline bool is_multicast(__be32 a)
 	return a == 0xffffffff || (a & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
 }
 
-/* clang narrows plain reads of these to 32-bit moves, which the verifier does not take for pointers. */
-static __always_inline void *data_of(const struct __sk_buff *skb)
-{
-	void *p;
-
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data)));
-	return p;
-}
-
-static __always_inline void *end_of(const struct __sk_buff *skb)
-{
-	void *p;
-
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data_end)));
-	return p;
-}
-
-/* Makes the first n bytes (or all there are) readable in place. */
-static __always_inline void pull(struct __sk_buff *skb, __u32 n)
-{
-	if (data_of(skb) + n > end_of(skb))
-		bpf_skb_pull_data(skb, skb->len < n ? skb->len : n);
-}
+enum special { NOT_SPECIAL, SPECIAL_ICMP, SPECIAL_FRAGMENT };
 
 /*
- * Asked first, by programs whose main path is a function beside these: together their frames would be more than
- * the 512 bytes of stack there are.
+ * Asked first, by programs whose main path is a function beside those for these packets: together their frames would
+ * be more than the 512 bytes of stack there are.
  */
-static __always_inline bool is_icmp(struct __sk_buff *skb)
+static __always_inline enum special special(ctx_t *ctx)
 {
 	struct iphdr *ip;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return false;
-	pull(skb, IP_OFF + sizeof(*ip));
-	ip = data_of(skb) + IP_OFF;
-	return (void *)(ip + 1) <= end_of(skb) && ip->protocol == IPPROTO_ICMP;
+	if (protocol_of(ctx) != bpf_htons(ETH_P_IP))
+		return NOT_SPECIAL;
+	pull(ctx, IP_OFF + sizeof(*ip));
+	ip = data_of(ctx) + IP_OFF;
+	if ((void *)(ip + 1) > end_of(ctx))
+		return NOT_SPECIAL;
+	if (ip->frag_off & bpf_htons(0x1fff))
+		return SPECIAL_FRAGMENT;
+	return ip->protocol == IPPROTO_ICMP ? SPECIAL_ICMP : NOT_SPECIAL;
 }
 
-static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p)
+static __always_inline int parse_ports(ctx_t *ctx, struct packet *p)
 {
-	void *data = data_of(skb), *end = end_of(skb);
+	void *data = data_of(ctx), *end = end_of(ctx);
 
 	if (p->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = data + L4_OFF(p);
@@ -152,10 +132,10 @@ static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p)
 }
 
 /* The frame's EtherType is IPv4. 0, or -1 for a packet that is cut short or broken. */
-static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
+static __always_inline int parse4(ctx_t *ctx, struct packet *p)
 {
-	pull(skb, ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr));
-	void *data = data_of(skb), *end = end_of(skb);
+	pull(ctx, ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr));
+	void *data = data_of(ctx), *end = end_of(ctx);
 	struct ethhdr *eth = data;
 	struct iphdr *ip = data + IP_OFF;
 
@@ -171,15 +151,15 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet *p)
 	p->sport = p->dport = 0;
 	p->l4 = IP_OFF + ip->ihl * 4;
 	p->id = ip->id;
-	p->in = skb->ifindex;
+	p->in = device_of(ctx);
 	p->df = (ip->frag_off & bpf_htons(0x4000)) != 0;
 	p->first = (ip->frag_off & bpf_htons(0x3fff)) == bpf_htons(0x2000);
 	p->fragment = (ip->frag_off & bpf_htons(0x1fff)) != 0;
 	if (p->fragment)
 		return 0;
 	if (ip->ihl > 5)
-		pull(skb, IP_OFF + 60 + sizeof(struct tcphdr));
-	return parse_ports(skb, p);
+		pull(ctx, IP_OFF + 60 + sizeof(struct tcphdr));
+	return parse_ports(ctx, p);
 }
 
 static __always_inline __u32 fold32(__u64 sum)
@@ -208,10 +188,9 @@ static __always_inline struct rewrite rewrite_of(const struct packet *p)
 	return (struct rewrite){ .saddr = p->saddr, .daddr = p->daddr, .sport = p->sport, .dport = p->dport };
 }
 
-static __always_inline int rewrite_header(struct __sk_buff *skb, const struct packet *p, const struct rewrite *r,
-                                          __u32 addr_diff)
+static __always_inline int rewrite_header(ctx_t *ctx, const struct packet *p, const struct rewrite *r, __u32 addr_diff)
 {
-	void *data = data_of(skb), *end = end_of(skb);
+	void *data = data_of(ctx), *end = end_of(ctx);
 	struct iphdr *ip = data + IP_OFF;
 	__be16 *ports = data + L4_OFF(p);
 
@@ -235,33 +214,11 @@ static __always_inline int rewrite_header(struct __sk_buff *skb, const struct pa
 	return 0;
 }
 
-/* Rewrites addresses, ports and TTL with all sums. 0 or -1. p still holds what was parsed. */
-static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p, const struct rewrite *r)
+static __always_inline int set_macs(ctx_t *ctx, const __u8 *dst, const __u8 *src)
 {
-	__u32 addrs = fold32((__u64)(__u32)~p->saddr + r->saddr + (__u32)~p->daddr + r->daddr);
-	__u32 ports = (__u32)(__u16)~p->sport + r->sport + (__u16)~p->dport + r->dport;
-	bool addr_change = p->saddr != r->saddr || p->daddr != r->daddr;
-	bool port_change = p->sport != r->sport || p->dport != r->dport;
+	struct ethhdr *eth = data_of(ctx);
 
-	if (rewrite_header(skb, p, r, addrs))
-		return -1;
-	if (!has_ports(p) || p->fragment)
-		return 0;
-	__u64 flags = p->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 off =
-		L4_OFF(p) + (p->proto == IPPROTO_UDP ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
-	if (addr_change && bpf_l4_csum_replace(skb, off, 0, addrs, flags | BPF_F_PSEUDO_HDR))
-		return -1;
-	if (port_change && bpf_l4_csum_replace(skb, off, 0, ports, flags))
-		return -1;
-	return 0;
-}
-
-static __always_inline int set_macs(struct __sk_buff *skb, const __u8 *dst, const __u8 *src)
-{
-	struct ethhdr *eth = data_of(skb);
-
-	if ((void *)(eth + 1) > end_of(skb))
+	if ((void *)(eth + 1) > end_of(ctx))
 		return -1;
 	__builtin_memcpy(eth->h_dest, dst, ETH_ALEN);
 	if (src)
@@ -272,26 +229,6 @@ static __always_inline int set_macs(struct __sk_buff *skb, const __u8 *dst, cons
 static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 {
 	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
-}
-
-/* Back out of the device it came in through: answers. */
-static __always_inline int bounce(struct __sk_buff *skb)
-{
-	see_out(skb, VERDICT_ANSWER, skb->ifindex);
-	return bpf_redirect(skb->ifindex, 0);
-}
-
-/* To a task of this node, from an ingress hook straight into its namespace. */
-static __always_inline int to_task(struct __sk_buff *skb, __u32 ifindex, const __u8 *mac, bool egress)
-{
-	if (set_macs(skb, mac, 0))
-		return drop(DROP_MALFORMED);
-	see_out(skb, VERDICT_TASK, ifindex);
-	if (egress)
-		return bpf_redirect(ifindex, 0);
-	if (skb->pkt_type != PACKET_HOST)
-		bpf_skb_change_type(skb, PACKET_HOST);
-	return bpf_redirect_peer(ifindex, 0);
 }
 
 static __always_inline bool is_host_addr(__be32 a)

@@ -23,6 +23,9 @@
 	X(UPLINK, NO_PORT)                                                                                             \
 	X(UPLINK, NO_ROUTE)                                                                                            \
 	X(UPLINK, FRAGMENT)                                                                                            \
+	X(XDP, TTL)                                                                                                    \
+	X(XDP, NO_BACKEND)                                                                                             \
+	X(XDP, SOURCE)                                                                                                 \
 	X(LO, NO_BACKEND)                                                                                              \
 	X(LO, NOT_LOCAL)                                                                                               \
 	X(LO, FLOW_FULL)                                                                                               \

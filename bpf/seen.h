@@ -8,12 +8,10 @@
 #ifndef BPF_SEEN_H
 #define BPF_SEEN_H
 
-#include <stddef.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
-#include <linux/pkt_cls.h>
 
+#include "bpf/ctx.h"
 #include "bpf/maps.h"
 
 /* A function of its own for the verifier; not every program calls each. */
@@ -68,64 +66,50 @@ SEEN_FN int watch(struct abi_seen *s)
 
 /* ---- what came in ---- */
 
-static __always_inline void look_ports(struct __sk_buff *skb, __u8 proto, __u32 off, __be16 ports[2], __u8 *tcp)
+static __always_inline void look_ports(ctx_t *ctx, __u8 proto, __u32 off, __be16 ports[2], __u8 *tcp)
 {
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return;
-	if (bpf_skb_load_bytes(skb, off, ports, 4))
+	if (ctx_load(ctx, off, ports, 4))
 		ports[0] = ports[1] = 0;
-	if (tcp && proto == IPPROTO_TCP && bpf_skb_load_bytes(skb, off + 13, tcp, 1))
+	if (tcp && proto == IPPROTO_TCP && ctx_load(ctx, off + 13, tcp, 1))
 		*tcp = 0;
 }
 
-static __always_inline void look4(struct __sk_buff *skb, struct abi_seen *s)
+static __always_inline void look4(ctx_t *ctx, struct abi_seen *s)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	if (ctx_load(ctx, ETH_HLEN, &ip, sizeof(ip)))
 		return;
 	s->saddr = s->new_saddr = ip.saddr;
 	s->daddr = s->new_daddr = ip.daddr;
 	s->proto = ip.protocol;
 	s->ttl = ip.ttl;
 	if (!(ip.frag_off & bpf_htons(0x1fff)))
-		look_ports(skb, ip.protocol, ETH_HLEN + ip.ihl * 4, &s->sport, &s->tcp);
+		look_ports(ctx, ip.protocol, ETH_HLEN + ip.ihl * 4, &s->sport, &s->tcp);
 	s->new_sport = s->sport;
 	s->new_dport = s->dport;
 }
 
-static __always_inline void look_arp(struct __sk_buff *skb, struct abi_seen *s)
+static __always_inline void look_arp(ctx_t *ctx, struct abi_seen *s)
 {
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + 14, &s->saddr, 4) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN + 24, &s->daddr, 4))
+	if (ctx_load(ctx, ETH_HLEN + 14, &s->saddr, 4) || ctx_load(ctx, ETH_HLEN + 24, &s->daddr, 4))
 		s->saddr = s->daddr = 0;
 	s->new_saddr = s->saddr;
 	s->new_daddr = s->daddr;
 }
 
-static __always_inline void look_tunnel(struct __sk_buff *skb, struct abi_seen *s)
-{
-	struct bpf_tunnel_key key = {};
-
-	if (config.test_tunnel) {
-		s->node = bpf_htonl(skb->priority);
-		s->vni = skb->mark;
-	} else if (!bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0)) {
-		s->node = bpf_htonl(key.remote_ipv4);
-		s->vni = key.tunnel_id;
-	}
-}
-
 /* The task a frame names, see dp_mac_of. */
-static __always_inline void look_target(struct __sk_buff *skb, struct abi_seen *s)
+static __always_inline void look_target(ctx_t *ctx, struct abi_seen *s)
 {
 	__u8 mac[ETH_ALEN];
 
-	if (!bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)) && mac[0] == 0x02 && mac[1] == 0x42)
+	if (!ctx_load(ctx, 0, mac, sizeof(mac)) && mac[0] == 0x02 && mac[1] == 0x42)
 		__builtin_memcpy(&s->target, mac + 2, 4);
 }
 
-SEEN_FN int seen_begin(struct __sk_buff *skb, __u32 hook)
+SEEN_FN int seen_begin(ctx_t *ctx, __u32 hook)
 {
 	struct abi_seen *s = seeing_of();
 
@@ -133,23 +117,21 @@ SEEN_FN int seen_begin(struct __sk_buff *skb, __u32 hook)
 		return 0;
 	__builtin_memset(s, 0, sizeof(*s));
 	s->hook = (__u8)hook;
-	s->ifindex = skb->ifindex;
-	s->len = skb->len;
-	s->ethertype = (__be16)skb->protocol;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		look4(skb, s);
-	else if (skb->protocol == bpf_htons(ETH_P_ARP))
-		look_arp(skb, s);
-	if (hook == HOOK_VXLAN)
-		look_tunnel(skb, s);
+	s->ifindex = device_of(ctx);
+	s->len = len_of(ctx);
+	s->ethertype = protocol_of(ctx);
+	if (s->ethertype == bpf_htons(ETH_P_IP))
+		look4(ctx, s);
+	else if (s->ethertype == bpf_htons(ETH_P_ARP))
+		look_arp(ctx, s);
 	return watch(s);
 }
 
-SEEN_FN int seen_arrival(struct __sk_buff *skb, __be32 node, __u32 vni)
+SEEN_FN int seen_arrival(ctx_t *ctx, __be32 node, __u32 vni)
 {
 	struct abi_seen *s = seeing_of();
 
-	seen_begin(skb, HOOK_VXLAN);
+	seen_begin(ctx, HOOK_VXLAN);
 	if (s) {
 		s->node = node;
 		s->vni = vni;
@@ -182,8 +164,8 @@ SEEN_FN int seen_drop(__u32 reason)
 	return 0;
 }
 
-/* skb is as it leaves. */
-SEEN_FN int seen_out(struct __sk_buff *skb, __u32 verdict, __u32 ifindex)
+/* The packet is as it leaves. */
+SEEN_FN int seen_out(ctx_t *ctx, __u32 verdict, __u32 ifindex)
 {
 	struct abi_seen *s = seeing_of();
 	struct iphdr ip;
@@ -191,18 +173,18 @@ SEEN_FN int seen_out(struct __sk_buff *skb, __u32 verdict, __u32 ifindex)
 	if (!s || !s->watchers)
 		return 0;
 	s->out_ifindex = ifindex;
-	look_target(skb, s);
-	if (s->saddr && s->ethertype == bpf_htons(ETH_P_IP) && !bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip))) {
+	look_target(ctx, s);
+	if (s->saddr && s->ethertype == bpf_htons(ETH_P_IP) && !ctx_load(ctx, ETH_HLEN, &ip, sizeof(ip))) {
 		s->new_saddr = ip.saddr;
 		s->new_daddr = ip.daddr;
 		if (s->sport)
-			look_ports(skb, ip.protocol, ETH_HLEN + ip.ihl * 4, &s->new_sport, 0);
+			look_ports(ctx, ip.protocol, ETH_HLEN + ip.ihl * 4, &s->new_sport, 0);
 	}
 	send_seen(s, (__u8)verdict);
 	return 0;
 }
 
-SEEN_FN int seen_node(struct __sk_buff *skb, __be32 node, __u32 vni)
+SEEN_FN int seen_node(ctx_t *ctx, __be32 node, __u32 vni)
 {
 	struct abi_seen *s = seeing_of();
 
@@ -210,7 +192,7 @@ SEEN_FN int seen_node(struct __sk_buff *skb, __be32 node, __u32 vni)
 		s->node = node;
 		s->vni = vni;
 	}
-	return seen_out(skb, VERDICT_NODE, config.vxlan_ifindex);
+	return seen_out(ctx, VERDICT_NODE, config.vxlan_ifindex);
 }
 
 /* Our probe's answer is for everybody who listens. */
@@ -232,37 +214,29 @@ SEEN_FN int seen_probe(__u64 token, __u32 size, __be32 node)
 
 /* ---- what programs call ---- */
 
-static __always_inline void see(struct __sk_buff *skb, enum abi_hook hook)
+static __always_inline void see(ctx_t *ctx, enum abi_hook hook)
 {
 	if (is_seen())
-		seen_begin(skb, hook);
+		seen_begin(ctx, hook);
 }
 
 /* What another node sent, once its tunnel is off by our own hand. */
-static __always_inline void see_arrival(struct __sk_buff *skb, __be32 node, __u32 vni)
+static __always_inline void see_arrival(ctx_t *ctx, __be32 node, __u32 vni)
 {
 	if (is_seen())
-		seen_arrival(skb, node, vni);
+		seen_arrival(ctx, node, vni);
 }
 
-static __always_inline void see_out(struct __sk_buff *skb, enum abi_verdict verdict, __u32 ifindex)
+static __always_inline void see_out(ctx_t *ctx, enum abi_verdict verdict, __u32 ifindex)
 {
 	if (is_seen())
-		seen_out(skb, verdict, ifindex);
+		seen_out(ctx, verdict, ifindex);
 }
 
-static __always_inline void see_node(struct __sk_buff *skb, __be32 node, __u32 vni)
+static __always_inline void see_node(ctx_t *ctx, __be32 node, __u32 vni)
 {
 	if (is_seen())
-		seen_node(skb, node, vni);
-}
-
-/* A program's last word: what it does not take goes to the host's stack. */
-static __always_inline int see_pass(struct __sk_buff *skb, int rc)
-{
-	if ((rc == TC_ACT_OK || rc == TC_ACT_UNSPEC) && is_seen())
-		seen_out(skb, VERDICT_PASS, 0);
-	return rc;
+		seen_node(ctx, node, vni);
 }
 
 #endif

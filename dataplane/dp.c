@@ -400,6 +400,7 @@ static struct dp *dp_new(const struct dp_config *c)
 	d->pin_dir = xasprintf("%s/bpf", c->run_dir);
 	d->vxlan_port = c->vxlan_port ? c->vxlan_port : 4789;
 	d->flows_max = c->flows_max;
+	d->xdp = c->xdp;
 	d->report = c->report;
 	d->arg = c->arg;
 	d->monitor = d->wakefd = d->epfd = d->host_watch.sd = d->journal = -1;

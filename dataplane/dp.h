@@ -62,6 +62,7 @@ struct dp_config {
 	uint16_t vxlan_port;        /* 4789 */
 	const char *driver;         /* "auto", "ebpf", "nft" */
 	uint32_t flows_max;         /* entries of each flow table, 0 = default */
+	bool xdp;                   /* the ebpf driver: also in the drivers of uplinks that can */
 	const char *local_subnet;   /* "172.18.0.0/16": addresses of tasks on no overlay network */
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;

@@ -14,10 +14,10 @@ static void say_how(struct dp *d)
 	                      ebpf_has_tcx(d->ebpf) ? "tcx links" : "clsact filters, for want of tcx (Linux 6.6)");
 	if (n >= sizeof(d->driver))
 		return;
-	if (why)
-		snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by the VXLAN device: %s", why);
-	else
-		snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by its own programs");
+	n += (size_t)snprintf(d->driver + n, sizeof(d->driver) - n, "; tunnels by %s%s",
+	                      why ? "the VXLAN device: " : "its own programs", why ? why : "");
+	if (n < sizeof(d->driver))
+		(void)dp_xdp_format(d, d->driver + n, sizeof(d->driver) - n);
 }
 
 static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
@@ -28,6 +28,7 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 		.self = d->self,
 		.vxlan_ifindex = (unsigned)d->vxlan_ifindex,
 		.flows_max = d->flows_max,
+		.xdp = d->xdp,
 		.tunnel_port = d->vxlan_port,
 	};
 	struct steer *old = NULL;
@@ -42,20 +43,25 @@ static int ebpf_drv_open(struct dp *d, struct mesh_err *err)
 	if (!rc && steer_open(d->wire.k, d->name, &old, NULL) == 0)
 		steer_remove(old, d->vxlan_ifindex);
 	steer_close(old);
-	if (!rc)
+	if (!rc) {
+		/* The link of the underlay is the one to say something about; others come later, and into the log. */
+		dp_xdp_attach(d, d->underlay_ifindex);
 		say_how(d);
+	}
 	return rc;
 }
 
 static void ebpf_drv_close(struct dp *d)
 {
 	ways_close(d->ways);
+	vec_fini(&d->xdp_uplinks);
 	ebpf_close(d->ebpf);
 }
 
 static void ebpf_drv_destroy(struct dp *d)
 {
 	ways_close(d->ways);
+	vec_fini(&d->xdp_uplinks);
 	ebpf_destroy(d->ebpf);
 }
 
@@ -66,11 +72,15 @@ static int attach_vxlan(struct dp *d, struct mesh_err *err)
 
 static int attach_uplink(struct dp *d, int ifindex, struct mesh_err *err)
 {
-	return ebpf_attach(d->ebpf, EBPF_UPLINK, (unsigned)ifindex, err);
+	int rc = ebpf_attach(d->ebpf, EBPF_UPLINK, (unsigned)ifindex, err);
+	if (!rc)
+		dp_xdp_attach(d, ifindex);
+	return rc;
 }
 
 static void detach_uplink(struct dp *d, int ifindex)
 {
+	dp_xdp_detach(d, ifindex);
 	ebpf_detach(d->ebpf, (unsigned)ifindex);
 }
 
@@ -112,10 +122,17 @@ static void check_ipsec(struct dp *d)
 	ebpf_via_device(d->ebpf, ipsec);
 }
 
+static void poll_kernel(struct dp *d)
+{
+	check_ipsec(d);
+	dp_xdp_check(d, false);
+}
+
 static void rerouted(struct dp *d)
 {
 	struct mesh_err err = { 0 };
 	check_ipsec(d);
+	dp_xdp_check(d, true);
 	MAP_FOREACH(&d->have.items, e) {
 		const struct item *i = e->value;
 		int rc = i->kind == ITEM_NODE ? set_node(d, &i->addr, &err) : 0;
@@ -219,7 +236,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.attach_uplink = attach_uplink,
 	.detach_uplink = detach_uplink,
 	.rerouted = rerouted,
-	.poll = check_ipsec,
+	.poll = poll_kernel,
 	.attach_task = attach_task,
 	.detach_task = detach_task,
 	.tunnel_mtu = tunnel_mtu,

@@ -6,6 +6,7 @@
 #ifndef DATAPLANE_DP_INT_H
 #define DATAPLANE_DP_INT_H
 
+#include <net/if.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -116,11 +117,19 @@ struct dp_choice {
 int dp_choose(const char *want, const struct dp_probed *probed, struct dp_choice *out,
               struct mesh_err *err) MESH_MUST_CHECK;
 
+/* XDP on one uplink. */
+struct xdp_uplink {
+	int ifindex;
+	char name[IF_NAMESIZE];
+	char why_not[128]; /* empty: it runs */
+};
+
 struct dp {
 	/* Copies of the configuration. */
 	char *name, *state_dir, *run_dir, *cgroup, *data_path_addr, *pin_dir;
 	uint16_t vxlan_port;
 	uint32_t flows_max;
+	bool xdp;
 	struct ebpf_network local;
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;
@@ -138,15 +147,17 @@ struct dp {
 
 	struct wire wire;
 	const struct dp_driver *drv;
-	struct ebpf *ebpf;   /* of the ebpf driver */
-	struct ways *ways;   /* the same */
-	bool ipsec;          /* its tunnels are left to the stack for that */
+	struct ebpf *ebpf; /* of the ebpf driver */
+	struct ways *ways; /* the same */
+	bool ipsec;        /* its tunnels are left to the stack for that */
+	struct VEC(struct xdp_uplink) xdp_uplinks;
 	struct steer *steer; /* of the nft driver */
 	struct dns_server *dns;
 	struct nft *nft;
 	int monitor;
 	struct dp_ip self;
 	uint32_t underlay_mtu;
+	int underlay_ifindex;
 	int vxlan_ifindex;
 
 	struct desired desired;
@@ -226,6 +237,16 @@ void dp_do_watch(struct dp *d, unsigned watcher, struct dp_filter *f);
 void dp_do_unwatch(struct dp *d, unsigned watcher);
 /* Reports what was seen since; called some times a second while anybody watches. */
 void dp_read_seen(struct dp *d);
+
+/*
+ * dp_xdp.c: the ebpf driver's second place on uplinks, where asked for and where the link's driver can. What cannot is
+ * said once, and tc does it. check: links that cannot any more; all: and those that may by now.
+ */
+void dp_xdp_attach(struct dp *d, int ifindex);
+void dp_xdp_detach(struct dp *d, int ifindex); /* of the uplink's other programs, too, see ebpf_detach */
+void dp_xdp_check(struct dp *d, bool all);
+/* "; XDP on eth0": how it stands on each uplink known so far. As snprintf. */
+size_t dp_xdp_format(const struct dp *d, char *out, size_t size);
 
 /* dp_observe.c */
 int dp_find_underlay(struct dp *d, struct mesh_err *err) MESH_MUST_CHECK;

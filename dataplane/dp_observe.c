@@ -98,6 +98,7 @@ int dp_find_underlay(struct dp *d, struct mesh_err *err)
 	const struct kern_link *link = a ? link_of(&l, a->ifindex) : NULL;
 	if (a && dp_ip_is_v4(&a->ip) && link) {
 		d->self = a->ip;
+		d->underlay_ifindex = link->ifindex;
 		d->underlay_mtu = dp_clamp_mtu(link->mtu);
 	} else if (configured) {
 		rc = mesh_fail(err, MESH_E_INVALID, "data path address '%s' is on no link of this machine",

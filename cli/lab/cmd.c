@@ -275,6 +275,7 @@ static int lab_up(struct cli *c, struct mesh_err *err)
 	steps_shown = !flag_bool(c, "quiet");
 	snprintf(l.name, sizeof(l.name), "%s", name);
 	l.init = !flag_bool(c, "no-init");
+	l.xdp = flag_bool(c, "xdp");
 	rc = lab_load(name, &old, NULL);
 	if (!rc && old.ready) {
 		step("lab '%s' is already up", name);
@@ -507,6 +508,7 @@ static const struct flag up_flags[] = {
 	{ "nodes", 0, F_UINT, NULL, "3", "How many nodes" },
 	{ "managers", 0, F_UINT, NULL, "1", "How many of them are managers" },
 	{ "data-plane", 0, F_STR, "string", NULL, "Driver of all nodes (auto, ebpf, nft) or of some (n2=nft,n3=ebpf)" },
+	{ "xdp", 0, F_BOOL, NULL, NULL, "Published ports by XDP, on links that finish transport sums and take frames" },
 	{ "no-init", 0, F_BOOL, NULL, NULL, "Start the daemons, make no cluster" },
 	{ "quiet", 'q', F_BOOL, NULL, NULL, "Print no progress" },
 };

@@ -109,8 +109,8 @@ static _Noreturn void daemon_exec(const struct lab *l, int node, const char *mes
 	}
 	const char *level = getenv("MESH_LOG_LEVEL"), *plane = lab_data_plane(l->data_plane, node);
 	execl(meshd, "meshd", "--name", name, "--state", state, "--run", run, "--socket", sock, "--hostname", host,
-	      "--advertise-addr", addr, "--data-plane", plane ? plane : "auto", "--log-level",
-	      level && *level ? level : "info", (char *)NULL);
+	      "--advertise-addr", addr, "--data-plane", plane ? plane : "auto", "--xdp", l->xdp ? "on" : "off",
+	      "--log-level", level && *level ? level : "info", (char *)NULL);
 	dprintf(told, "%s: %s", meshd, strerror(errno));
 	_exit(127);
 }

@@ -29,6 +29,7 @@ struct lab {
 	int nodes, managers;
 	bool ready; /* lab up came to its end */
 	bool init;
+	bool xdp;                           /* meshd --xdp on, and links it can work on */
 	char data_plane[LAB_PLANE_MAX + 1]; /* "nft", or "n2=nft,n3=ebpf"; empty: as the daemon likes */
 };
 

@@ -106,15 +106,15 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 	config_path(name, path);
 	json_t *j = json_load_file(path, 0, &je);
 	const char *plane = "";
-	int ready, init;
+	int ready, init, xdp = 0;
 	*l = (struct lab){ 0 };
 	snprintf(l->name, sizeof(l->name), "%s", name);
 	if (!j && access(path, F_OK) < 0)
 		return mesh_fail(err, MESH_E_NOT_FOUND, "there is no lab '%s': make it with 'meshctl lab up --name %s'",
 		                 name, name);
 	if (!j ||
-	    json_unpack(j, "{s:i,s:i,s:i,s:b,s:b,s?s}", "index", &l->index, "nodes", &l->nodes, "managers",
-	                &l->managers, "ready", &ready, "init", &init, "data_plane", &plane) < 0 ||
+	    json_unpack(j, "{s:i,s:i,s:i,s:b,s:b,s?b,s?s}", "index", &l->index, "nodes", &l->nodes, "managers",
+	                &l->managers, "ready", &ready, "init", &init, "xdp", &xdp, "data_plane", &plane) < 0 ||
 	    l->nodes < 0 || l->nodes > LAB_NODES_MAX) {
 		json_decref(j);
 		return mesh_fail(err, MESH_E_CORRUPT, "%s is damaged: 'meshctl lab down --name %s' removes the lab",
@@ -122,6 +122,7 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 	}
 	l->ready = ready;
 	l->init = init;
+	l->xdp = xdp;
 	snprintf(l->data_plane, sizeof(l->data_plane), "%s", plane);
 	json_decref(j);
 	return 0;
@@ -130,8 +131,9 @@ int lab_load(const char *name, struct lab *l, struct mesh_err *err)
 int lab_save(const struct lab *l, struct mesh_err *err)
 {
 	char path[LAB_STR], tmp[LAB_STR + 8];
-	json_t *j = json_pack("{s:i,s:i,s:i,s:b,s:b,s:s}", "index", l->index, "nodes", l->nodes, "managers",
-	                      l->managers, "ready", l->ready, "init", l->init, "data_plane", l->data_plane);
+	json_t *j =
+		json_pack("{s:i,s:i,s:i,s:b,s:b,s:b,s:s}", "index", l->index, "nodes", l->nodes, "managers",
+	                  l->managers, "ready", l->ready, "init", l->init, "xdp", l->xdp, "data_plane", l->data_plane);
 
 	config_path(l->name, path);
 	snprintf(tmp, sizeof(tmp), "%s.tmp", path);

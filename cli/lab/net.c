@@ -104,6 +104,14 @@ static void netns_sysctl(const char *netns, const char *path, const char *value)
 		(void)waitpid(pid, NULL, 0); /* best effort: the file need not exist on this kernel */
 }
 
+/* A link as XDP needs it: a veth takes frames while GRO is on at that end, and its sender's sums must be finished. */
+static int set_for_xdp(const char *netns, const char *dev, struct mesh_err *err)
+{
+	const char *argv[] = { "ip", "netns", "exec", netns, "ethtool", "-K", dev, "gro", "on", "tx", "off", NULL };
+
+	return lab_run(argv, NULL, err);
+}
+
 static void port_name(int node, char *out)
 {
 	if (node)
@@ -163,6 +171,17 @@ static int make_host(const struct lab *l, int node, struct mesh_err *err)
 	return rc;
 }
 
+static int links_for_xdp(const struct lab *l, int node, struct mesh_err *err)
+{
+	char ns[LAB_STR], sw[LAB_STR], port[LAB_STR];
+
+	lab_netns(l, node, ns);
+	lab_netns(l, -1, sw);
+	port_name(node, port);
+	int rc = set_for_xdp(ns, "eth0", err);
+	return rc ? rc : set_for_xdp(sw, port, err);
+}
+
 /* In our own mount namespace, before the daemon starts in its private one, so that lab down sees it. */
 static int mount_bpffs(const struct lab *l, int node, struct mesh_err *err)
 {
@@ -210,6 +229,8 @@ int lab_net_up(const struct lab *l, struct mesh_err *err)
 
 	for (int k = 0; !rc && k <= l->nodes; k++)
 		rc = make_host(l, k, err);
+	for (int k = 0; !rc && l->xdp && k <= l->nodes; k++)
+		rc = links_for_xdp(l, k, err);
 	for (int k = 1; !rc && k <= l->nodes; k++)
 		rc = mount_bpffs(l, k, err);
 	return rc;

@@ -230,6 +230,7 @@ void network_start(struct network *n)
 		.data_path_addr = n->underlay[0] ? n->underlay : NULL,
 		.vxlan_port = (uint16_t)(m->st.data_path_port ? m->st.data_path_port : MESH_VXLAN_PORT),
 		.driver = m->opt->data_plane,
+		.xdp = m->opt->xdp,
 		.flows_max = m->opt->flows,
 		.local_subnet = "172.18.0.0/16",
 		.report = on_dp_thread,

@@ -23,6 +23,7 @@ static const char usage[] =
 	"      --hostname NAME        this node's name in the cluster (default: the machine's)\n"
 	"      --advertise-addr ADDR  address other nodes reach this one at (default: found from the default route)\n"
 	"      --data-plane DRIVER    auto, ebpf or nft (default auto)\n"
+	"      --xdp MODE             on: links whose driver can take published ports in by XDP; off (default off)\n"
 	"      --flows N              connections a node remembers, in each of its tables (default 65536)\n"
 	"      --runtime PROGRAM      OCI runtime (default crun)\n"
 	"      --name NAME            mark in names of cgroups and devices (default mesh)\n"
@@ -127,6 +128,7 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		OPT_HOSTNAME,
 		OPT_ADVERTISE,
 		OPT_DP,
+		OPT_XDP,
 		OPT_FLOWS,
 		OPT_RUNTIME,
 		OPT_NAME,
@@ -143,6 +145,7 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 		{ "hostname", required_argument, NULL, OPT_HOSTNAME },
 		{ "advertise-addr", required_argument, NULL, OPT_ADVERTISE },
 		{ "data-plane", required_argument, NULL, OPT_DP },
+		{ "xdp", required_argument, NULL, OPT_XDP },
 		{ "flows", required_argument, NULL, OPT_FLOWS },
 		{ "runtime", required_argument, NULL, OPT_RUNTIME },
 		{ "name", required_argument, NULL, OPT_NAME },
@@ -182,6 +185,11 @@ int options_parse(struct options *o, int argc, char **argv, struct mesh_err *err
 			break;
 		case OPT_DP:
 			o->data_plane = optarg;
+			break;
+		case OPT_XDP:
+			if (strcmp(optarg, "on") && strcmp(optarg, "off"))
+				return mesh_fail(err, MESH_E_USAGE, "--xdp '%s': must be on or off", optarg);
+			o->xdp = strcmp(optarg, "on") == 0;
 			break;
 		case OPT_FLOWS:
 			if (parse_flows(optarg, &o->flows))

@@ -3,6 +3,7 @@
 #ifndef CONTROL_MESHD_OPTIONS_H
 #define CONTROL_MESHD_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -16,6 +17,7 @@ struct options {
 	const char *hostname;
 	const char *advertise_addr; /* NULL: the address of the default route's link */
 	const char *data_plane;     /* "auto", "ebpf", "nft" */
+	bool xdp;                   /* the ebpf driver also on links' drivers */
 	uint32_t flows;             /* entries of each flow table, 0 = default */
 	const char *runtime;
 	const char *shim;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Attaching: tcx links pinned below link_dir where the kernel has them (6.6), else, and for task interfaces, a
- * direct-action filter on clsact with a handle of ours. Either way a second attach swaps the program atomically.
+ * Attaching: links pinned below link_dir, of tcx where the kernel has it (6.6) and of XDP; else, and for task interfaces,
+ * a direct-action filter on clsact with a handle of ours. Either way a second attach swaps the program atomically.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -22,7 +23,7 @@
 #define TCX_EGRESS ((enum bpf_attach_type)47)
 enum { FILTER_HANDLE = 0x6d65, FILTER_PRIORITY = 0x6d65 };
 
-static const char *const prog_names[PROG_MAX] = { "uplink", "lo", "vxlan", "task" };
+static const char *const prog_names[PROG_MAX] = { "uplink", "lo", "vxlan", "task", "xdp" };
 
 static char *link_path(const struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
 {
@@ -38,7 +39,16 @@ static unsigned link_ifindex(int fd)
 	return bpf_obj_get_info_by_fd(fd, &info, &len) ? 0 : info.xdp.ifindex;
 }
 
-static int attach_tcx(struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
+static int create_link(const struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, native, .flags = XDP_FLAGS_DRV_MODE);
+
+	if (p == PROG_XDP)
+		return bpf_link_create(e->prog_fd[p], (int)ifindex, BPF_XDP, &native);
+	return bpf_link_create(e->prog_fd[p], (int)ifindex, p == PROG_LO ? TCX_EGRESS : TCX_INGRESS, NULL);
+}
+
+static int attach_link(struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
 {
 	CLEAN_FREE char *path = link_path(e, p, ifindex);
 	CLEAN_CLOSE int fd = bpf_obj_get(path);
@@ -49,7 +59,7 @@ static int attach_tcx(struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
 		unlink(path);
 		close(TAKE_FD(fd));
 	}
-	fd = bpf_link_create(e->prog_fd[p], (int)ifindex, p == PROG_LO ? TCX_EGRESS : TCX_INGRESS, NULL);
+	fd = create_link(e, p, ifindex);
 	if (fd < 0)
 		return -errno;
 	return bpf_obj_pin(fd, path) ? -errno : 0;
@@ -98,9 +108,9 @@ static struct attachment *attachment_of(struct ebpf *e, enum ebpf_prog p, unsign
  * A tcx link waits for an RCU grace period when it is made and when it goes: 15 ms each, against 1.5 ms for a filter.
  * Task interfaces come and go by the dozen and live on devices of ours, so they take the filter.
  */
-static bool by_tcx(const struct ebpf *e, enum ebpf_prog p)
+static bool by_link(const struct ebpf *e, enum ebpf_prog p)
 {
-	return e->use_tcx && p != PROG_TASK;
+	return p == PROG_XDP || (e->use_tcx && p != PROG_TASK);
 }
 
 bool ebpf_has_tcx(const struct ebpf *e)
@@ -115,12 +125,12 @@ int ebpf_attach_prog(struct ebpf *e, enum ebpf_prog p, unsigned ifindex, struct 
 
 	if (a && a->pass == e->pass)
 		return 0;
-	if (by_tcx(e, p)) {
-		rc = attach_tcx(e, p, ifindex);
-		if (rc == -EINVAL)
+	if (by_link(e, p)) {
+		rc = attach_link(e, p, ifindex);
+		if (rc == -EINVAL && p != PROG_XDP)
 			e->use_tcx = false;
 	}
-	if (!by_tcx(e, p))
+	if (!by_link(e, p))
 		rc = attach_clsact(e, p, ifindex);
 	if (rc)
 		return mesh_fail(err, rc, "attaching the %s program to device %u", prog_names[p], ifindex);
@@ -138,7 +148,7 @@ void ebpf_detach_prog(struct ebpf *e, enum ebpf_prog p, unsigned ifindex)
 	CLEAN_FREE char *path = link_path(e, p, ifindex);
 	struct attachment *a = attachment_of(e, p, ifindex);
 
-	if (unlink(path) && !by_tcx(e, p))
+	if (unlink(path) && !by_link(e, p))
 		detach_clsact(p, ifindex);
 	if (a)
 		vec_remove(&e->attached, (size_t)(a - e->attached.data));
@@ -212,7 +222,7 @@ static void sweep_filters(struct ebpf *e)
 		struct bpf_tc_hook in = hook_of(PROG_TASK, i->if_index), out = hook_of(PROG_LO, i->if_index);
 		bool wanted = false;
 		for (size_t a = 0; a < e->attached.len; a++)
-			wanted |= e->attached.data[a].ifindex == i->if_index && !by_tcx(e, e->attached.data[a].prog);
+			wanted |= e->attached.data[a].ifindex == i->if_index && !by_link(e, e->attached.data[a].prog);
 		if (wanted)
 			continue;
 		if (bpf_tc_query(&in, &opts) == 0)
@@ -336,6 +346,14 @@ static void find_filters(struct hooks *all)
 	if_freenameindex(ifs);
 }
 
+/* XDP passes everything from now on, to those who know the phase. */
+static bool silence_xdp(const struct ebpf *h, const struct hook *k)
+{
+	int fd = h->prog_fd[PROG_XDP];
+
+	return (fd >= 0 ? bpf_link_update(k->link_fd, fd, NULL) : bpf_link_detach(k->link_fd)) == 0;
+}
+
 bool ebpf_swap_hooks(struct ebpf *h)
 {
 	struct hooks all = { 0 };
@@ -346,12 +364,14 @@ bool ebpf_swap_hooks(struct ebpf *h)
 	find_filters(&all);
 	for (size_t i = 0; i < all.len; i++) {
 		struct hook *k = &all.data[i];
-		if (k->prog < PROG_MAX && !held[k->prog])
+		if (k->prog == PROG_XDP)
+			ok = silence_xdp(h, k) && ok;
+		else if (k->prog < PROG_MAX && !held[k->prog])
 			held[k->prog] = !bpf_map_update_elem(h->before_fd[k->prog], &zero, &k->prog_fd, BPF_ANY);
 	}
 	for (size_t i = 0; i < all.len; i++) {
 		struct hook *k = &all.data[i];
-		if (k->prog < PROG_MAX) {
+		if (k->prog < PROG_XDP) {
 			int rc = k->link_fd >= 0 ? bpf_link_update(k->link_fd, h->prog_fd[k->prog], NULL)
 			                         : attach_clsact(h, k->prog, k->ifindex);
 			ok = ok && held[k->prog] && !rc;

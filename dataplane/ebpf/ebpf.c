@@ -181,6 +181,7 @@ void ebpf_sweep(struct ebpf *e)
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
 	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);
 	table_sweep(&e->nodes, e->pass, NULL, NULL);
+	table_sweep(&e->links, e->pass, NULL, NULL);
 	table_sweep(&e->host_addrs, e->pass, NULL, NULL);
 	ebpf_sweep_attached(e);
 }
@@ -200,6 +201,7 @@ int ebpf_attach(struct ebpf *e, enum ebpf_hook hook, unsigned ifindex, struct me
 
 void ebpf_detach(struct ebpf *e, unsigned ifindex)
 {
+	ebpf_detach_xdp(e, ifindex);
 	for (int p = 0; p < PROG_MAX; p++)
 		if (p != PROG_TASK)
 			ebpf_detach_prog(e, p, ifindex);

@@ -34,6 +34,7 @@ struct ebpf_config {
 	bool udp_csum;          /* checksums in the outer UDP header (default: zero, as VXLAN over IPv4 has it) */
 	bool no_tcx;            /* use clsact even where the kernel has tcx */
 	bool no_own_tunnel;     /* leave outer headers to the VXLAN device even where the programs can write them */
+	bool xdp;               /* load the XDP program, too; a kernel that does not take it is no failure */
 	bool test_tunnel;       /* tests only, see bpf/abi.h */
 };
 
@@ -60,6 +61,19 @@ void ebpf_sweep(struct ebpf *e);
 /* ---- devices, all of the network namespace the caller runs in ---- */
 enum ebpf_hook { EBPF_UPLINK, EBPF_LO, EBPF_VXLAN };
 int ebpf_attach(struct ebpf *e, enum ebpf_hook hook, unsigned ifindex, struct mesh_err *err) MESH_MUST_CHECK;
+/*
+ * XDP on an uplink, in its driver, beside EBPF_UPLINK's program; frames leave by such uplinks only. Another's program
+ * stays: -EBUSY. Again: swaps the program. err says why not, for the operator.
+ */
+int ebpf_attach_xdp(struct ebpf *e, unsigned ifindex, struct mesh_err *err) MESH_MUST_CHECK;
+struct ebpf_link {
+	uint8_t mac[6];
+	bool turns; /* sends back out of it what came in by it (XDP_TX) */
+	bool sends; /* sends what is redirected to it */
+};
+/* Until then, and of a link that does neither, everything is passed up. */
+int ebpf_set_link(struct ebpf *e, unsigned ifindex, const struct ebpf_link *l, struct mesh_err *err) MESH_MUST_CHECK;
+void ebpf_detach_xdp(struct ebpf *e, unsigned ifindex);
 /* An uplink went away or is none any more. A device that is gone is fine. */
 void ebpf_detach(struct ebpf *e, unsigned ifindex);
 

@@ -67,7 +67,7 @@ struct limbo {
 	uint32_t backend; /* or 0 */
 };
 
-enum ebpf_prog { PROG_UPLINK, PROG_LO, PROG_VXLAN, PROG_TASK, PROG_MAX };
+enum ebpf_prog { PROG_UPLINK, PROG_LO, PROG_VXLAN, PROG_TASK, PROG_XDP, PROG_MAX };
 struct attachment {
 	uint64_t pass;
 	unsigned ifindex;
@@ -79,6 +79,7 @@ struct ebpf {
 	struct dp_ip self;
 	bool use_tcx;
 	const char *device_reason; /* NULL: outer headers are ours */
+	char xdp_reason[160];
 	uint64_t pass;
 
 	struct from_uplink_bpf *uplink;
@@ -86,11 +87,12 @@ struct ebpf {
 	struct from_vxlan_bpf *vxlan;
 	struct from_task_bpf *task;
 	struct sock_bpf *sock;
+	struct from_xdp_bpf *xdp;                   /* NULL: not asked for, or xdp_reason */
 	int prog_fd[PROG_MAX], before_fd[PROG_MAX]; /* before: only of the programs of a hand-over */
 	bool handover;
 	struct VEC(struct attachment) attached;
 
-	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, subnets, ranges;
+	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, links, subnets, ranges;
 	struct map networks;     /* decimal vni -> struct ebpf_network */
 	int table_fd[TABLE_MAX]; /* those that forget */
 	int drops_fd, events_fd, inserted_fd;

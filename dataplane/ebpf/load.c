@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Loading: five objects that share their maps through the pin directory. */
+/* Loading: objects that share their maps through the pin directory. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
@@ -16,6 +16,7 @@
 #include "from_task.skel.h"
 #include "from_uplink.skel.h"
 #include "from_vxlan.skel.h"
+#include "from_xdp.skel.h"
 #include "sock.skel.h"
 
 /* The last warning of libbpf, for the error; one thread loads. */
@@ -85,14 +86,14 @@ static int pin_maps(struct ebpf *e, struct bpf_object *o)
 	return 0;
 }
 
-/* Every tc program is there twice, see bpf/handover.h. */
+/* Every tc and XDP program is there twice, see bpf/handover.h. */
 static void choose_programs(struct bpf_object *o, bool handover)
 {
 	struct bpf_program *p;
 
 	bpf_object__for_each_program(p, o)
 	{
-		if (bpf_program__type(p) == BPF_PROG_TYPE_SCHED_CLS)
+		if (bpf_program__type(p) == BPF_PROG_TYPE_SCHED_CLS || bpf_program__type(p) == BPF_PROG_TYPE_XDP)
 			bpf_program__set_autoload(p, (strstr(bpf_program__name(p), "_handover") != NULL) == handover);
 	}
 }
@@ -135,6 +136,23 @@ static int load_all(struct ebpf *e, const struct ebpf_config *c)
 	return rc;
 }
 
+/* Without it everything is done by tc: a kernel that does not take it is no failure. */
+static void load_xdp(struct ebpf *e, const struct ebpf_config *c)
+{
+	e->prog_fd[PROG_XDP] = e->before_fd[PROG_XDP] = -1;
+	if (!c->xdp)
+		return;
+	int rc = LOAD(e, c, xdp, from_xdp_bpf);
+	if (rc) {
+		snprintf(e->xdp_reason, sizeof(e->xdp_reason), "the kernel does not take the program (%s, %.100s)",
+		         strerror(-rc), last_warning);
+		from_xdp_bpf__destroy(e->xdp);
+		e->xdp = NULL;
+		return;
+	}
+	e->prog_fd[PROG_XDP] = bpf_program__fd(e->handover ? e->xdp->progs.from_xdp_handover : e->xdp->progs.from_xdp);
+}
+
 static void *map_memory(const struct bpf_map *m, uint32_t *n)
 {
 	size_t size = (size_t)bpf_map__value_size(m) * bpf_map__max_entries(m);
@@ -165,6 +183,7 @@ static int open_tables(struct ebpf *e)
 		{ &e->vips, e->task->maps.vips },       { &e->ports, e->task->maps.ports },
 		{ &e->nodes, e->task->maps.nodes },     { &e->host_addrs, e->task->maps.host_addrs },
 		{ &e->subnets, e->task->maps.subnets }, { &e->ranges, e->task->maps.ranges },
+		{ &e->links, e->task->maps.links },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
@@ -284,13 +303,14 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	PROG_FD(e, PROG_LO, lo, from_lo);
 	PROG_FD(e, PROG_VXLAN, vxlan, from_vxlan);
 	PROG_FD(e, PROG_TASK, task, from_task);
+	load_xdp(e, c);
 	return 0;
 }
 
 void ebpf_unload(struct ebpf *e)
 {
-	struct table *tables[] = { &e->ifaces,     &e->endpoints, &e->vips,    &e->ports,
-		                   &e->host_addrs, &e->nodes,     &e->subnets, &e->ranges };
+	struct table *tables[] = { &e->ifaces, &e->endpoints, &e->vips,   &e->ports, &e->host_addrs,
+		                   &e->nodes,  &e->subnets,   &e->ranges, &e->links };
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		table_fini(tables[i]);
@@ -306,4 +326,5 @@ void ebpf_unload(struct ebpf *e)
 	from_uplink_bpf__destroy(e->uplink);
 	from_lo_bpf__destroy(e->lo);
 	sock_bpf__destroy(e->sock);
+	from_xdp_bpf__destroy(e->xdp);
 }

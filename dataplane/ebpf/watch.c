@@ -11,6 +11,7 @@
 #include "from_task.skel.h"
 #include "from_uplink.skel.h"
 #include "from_vxlan.skel.h"
+#include "from_xdp.skel.h"
 #include "sock.skel.h"
 
 static const char *const hook_ids[HOOK_MAX] = { "uplink", "host", "tunnel", "task", "socket" };
@@ -99,6 +100,8 @@ static void switch_all(struct ebpf *e, bool on)
 {
 	e->task->bss->seen_on = e->vxlan->bss->seen_on = e->uplink->bss->seen_on = on;
 	e->lo->bss->seen_on = e->sock->bss->seen_on = on;
+	if (e->xdp)
+		e->xdp->bss->seen_on = on;
 }
 
 static void mask_set(__u16 *mask, unsigned watcher, bool on)

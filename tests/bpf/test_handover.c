@@ -269,14 +269,12 @@ static void every_phase_finds_who_knows(void **state)
 	(void)state;
 	pin_path(pin, "");
 	pin_path(dir, "maps_test");
-	struct ebpf_config c = {
-		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .test_tunnel = true
-	};
+	struct ebpf_config c = config_of(pin);
 	struct dp_ip t1 = ip_of("10.0.0.11");
 	ebpf_flow_purge(e, &t1);
 	OK(ebpf_open_in(&c, dir, true, &e, &err));
 	set_tables();
-	for (int p = 0; p < PROG_MAX; p++)
+	for (int p = 0; p < PROG_XDP; p++)
 		assert_int_equal(bpf_map_update_elem(e->before_fd[p], &zero, &old->prog_fd[p], BPF_ANY), 0);
 	e->runtime->phase = PHASE_BEFORE;
 	/* Counted by the old programs. */
@@ -318,9 +316,7 @@ static void a_hand_over_cut_short_is_finished(void **state)
 	/* The old maps, with the flow, and ours without it. */
 	ebpf_close(e);
 	assert_int_equal(rename(own, other), 0);
-	struct ebpf_config c = {
-		.pin_dir = pin, .self = ip_of(N1), .vxlan_ifindex = devs[VX], .flows_max = 1024, .test_tunnel = true
-	};
+	struct ebpf_config c = config_of(pin);
 	OK(ebpf_open_in(&c, own, false, &e, &err));
 	set_tables();
 	ebpf_flow_purge(e, &t1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The tc programs under BPF_PROG_TEST_RUN. The tables are in programs/, by concept; here is what spans them. */
+/* The tc and XDP programs under BPF_PROG_TEST_RUN. The tables are in programs/, by concept; here is what spans them. */
 #include "tests/bpf/programs/changes.h"
 #include "tests/bpf/programs/edges.h"
 #include "tests/bpf/programs/flood.h"
@@ -13,6 +13,7 @@
 #include "tests/bpf/programs/states.h"
 #include "tests/bpf/programs/task.h"
 #include "tests/bpf/programs/tunnel.h"
+#include "tests/bpf/programs/xdp.h"
 
 /* (The kernel takes no IPv4 frame below the fixed header in a test run.) Every cut of every kind of packet is survived, and nothing is ever sent on from half a header. */
 static void cut_short(void **state)
@@ -88,6 +89,9 @@ int main(void)
 		cmocka_unit_test(outer_received),
 		cmocka_unit_test(outer_cut_short),
 		cmocka_unit_test(outer_sent),
+		cmocka_unit_test(xdp),
+		cmocka_unit_test(xdp_has_no_way),
+		cmocka_unit_test(another_xdp_program_stays),
 		cmocka_unit_test(address_ranges),
 		cmocka_unit_test(fragments),
 		cmocka_unit_test(too_big),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the kernel tells the data plane over netlink: sock_diag dumps and acknowledgements, the link monitor.
+ * What the kernel tells the data plane over netlink: sock_diag dumps and acknowledgements, the link monitor, features of links.
  * The first byte chooses the decoder; the rest is one datagram, with the sequence number that is waited for.
  */
 #include <linux/netlink.h>
@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "dataplane/netlink/kern.h"
 #include "dataplane/netlink/sockdiag.h"
+#include "dataplane/netlink/xdp_link.h"
 
 static uint32_t seq = 1; /* of the next request */
 
@@ -64,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds) < 0)
 		abort();
 	memcpy(msg, p + 1, n - 1);
+	(void)xdp_features_decode(msg, n - 1);
 	put_seq(msg, n - 1);
 	if (n > 1)
 		(void)!send(fds[1], msg, n - 1, 0);

@@ -9,35 +9,11 @@ import collections
 import re
 import sys
 
-from meshlab import IMAGE, MESHCTL, wait_for
+from meshlab import IMAGE, KEEPALIVE, MESHCTL, wait_for
 
 
 def overlay(lab, name, *args):
     lab.meshctl(1, "network", "create", "-d", "overlay", *args, name)
-
-
-KEEPALIVE = """
-import socket, sys
-host = sys.argv[1]
-socks = [socket.create_connection((host, 8080), 5) for _ in range(30)]
-def ask(s):
-    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); data = b""
-    while b"self=" not in data or not data.endswith(b"\\n"):
-        part = s.recv(4096)
-        assert part, "closed"
-        data += part
-    return data.split(b"host=")[1].split()[0]
-first = [ask(s) for s in socks]
-print("up", len(set(first)), flush=True)
-for line in sys.stdin:
-    for s, host in zip(socks, first):
-        try:
-            now = ask(s)
-            assert now == host, (now, host)
-        except (OSError, AssertionError) as e:
-            print("lost", s.getsockname(), host, type(e), e, flush=True)
-    print("kept", flush=True)
-"""
 
 
 def on_node(k):

@@ -41,6 +41,31 @@ def wait_for(cond, timeout=20, what="the condition", every=0.05):
         time.sleep(every)
 
 
+# Thirty connections that stay open: "up N" (tasks they have), then "kept" a line of input, "lost" for each that is.
+KEEPALIVE = """
+import socket, sys
+host = sys.argv[1]
+socks = [socket.create_connection((host, 8080), 5) for _ in range(30)]
+def ask(s):
+    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); data = b""
+    while b"self=" not in data or not data.endswith(b"\\n"):
+        part = s.recv(4096)
+        assert part, "closed"
+        data += part
+    return data.split(b"host=")[1].split()[0]
+first = [ask(s) for s in socks]
+print("up", len(set(first)), flush=True)
+for line in sys.stdin:
+    for s, host in zip(socks, first):
+        try:
+            now = ask(s)
+            assert now == host, (now, host)
+        except (OSError, AssertionError) as e:
+            print("lost", s.getsockname(), host, type(e), e, flush=True)
+    print("kept", flush=True)
+"""
+
+
 class UnixHTTP(http.client.HTTPConnection):
     def __init__(self, path, timeout=30):
         super().__init__("localhost", timeout=timeout)
@@ -75,9 +100,9 @@ class Load:
 
 
 class Lab:
-    """plane: the --data-plane of its nodes ("nft", "n2=nft"); None: whatever they choose."""
+    """plane: the --data-plane of its nodes ("nft", "n2=nft"); None: whatever they choose. xdp: published ports by XDP."""
 
-    def __init__(self, name, nodes=3, managers=1, init=True, images=True, env=None, plane=None):
+    def __init__(self, name, nodes=3, managers=1, init=True, images=True, env=None, plane=None, xdp=False):
         self.name, self.nodes = name, list(range(1, nodes + 1))
         self.config = os.path.join("/tmp", f"mesh-test-{name}")
         os.makedirs(self.config, exist_ok=True)
@@ -87,7 +112,8 @@ class Lab:
             self.env.pop(k, None)
         try:
             self.meshctl(0, "lab", "up", "-q", "--name", name, "--nodes", str(nodes), "--managers", str(managers),
-                         *([] if init else ["--no-init"]), *(["--data-plane", plane] if plane else []), timeout=150)
+                         *([] if init else ["--no-init"]), *(["--data-plane", plane] if plane else []),
+                         *(["--xdp"] if xdp else []), timeout=150)
             self.rows = {int(r["name"][1:]): r for r in self.ls()}
             if images:
                 self.load_images()

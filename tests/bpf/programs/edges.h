@@ -198,7 +198,7 @@ static void no_client_port_is_free(void **state)
 	take_ports(CLIENT, CLIENT, N2, 5000);
 	take_ports(N1, N1, N1, 5000);
 	take_ports("10.0.1.11", N1, N1, 5000);
-	FOR_BOTH_TUNNELS
+	FOR_EACH_WAY
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		run_row(&rows[i]);
 	ebpf_flow_purge(e, &t1);
@@ -307,7 +307,7 @@ static void icmp_errors(void **state)
 
 	(void)state;
 	RUN(begin);
-	FOR_BOTH_TUNNELS
+	FOR_EACH_WAY
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
 		run_error(&errors[i]);
 }
@@ -364,7 +364,7 @@ static void broken(void **state)
 	};
 
 	(void)state;
-	FOR_BOTH_TUNNELS
+	FOR_EACH_WAY
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		_Alignas(8) uint8_t in_mem[2 + 256], out[512];
 		size_t n = build(&rows[i].row.in, in_mem + 2), out_len;

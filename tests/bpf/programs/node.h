@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role: a node whose tc programs run under BPF_PROG_TEST_RUN, and rows: packet in, verdict, packet out, counter.
+ * Role: a node whose programs run under BPF_PROG_TEST_RUN, and rows: packet in, verdict, packet out, counter.
  * Node: n1 is 172.31.9.11, n2 172.31.9.12; published: tcp/udp 8081 -> 10.0.0.11:80 (here), 8082 -> 10.0.0.12:80 (n2),
  *       8083 -> nobody, 8084 closed here, 8085 -> 10.0.0.15 of this node that has no interface, 9090 -> host mode here.
  *       Nothing leads to 203.0.113.0/24. Rows run in order and share flow state.
@@ -84,26 +84,28 @@ static uint64_t read_drops(uint64_t out[DROP_MAX])
 }
 
 /*
- * Tables run twice: tunnelled by the device, then by outer headers of our own. The second time what comes out of a
- * tunnel comes in by the uplink, in outer headers, and what goes into one is checked for them.
+ * Tables run three times: tunnelled by the device, then by outer headers of our own, then with XDP at the uplink. From the
+ * second time on what comes out of a tunnel comes in by the uplink, in outer headers, and what goes into one is checked
+ * for them. The third time what XDP does not take must be as it came, and goes to tc: together they do the same.
  */
-static bool own_tunnel;
+enum how { BY_DEVICE, BY_OWN_HEADERS, BY_XDP, HOW_MAX };
+static bool own_tunnel, xdp_first;
 
-static void set_tunnel(bool own)
+static void set_how(enum how how)
 {
-	own_tunnel = own;
-	ebpf_via_device(e, !own);
-	print_message(own ? " our own outer headers\n" : " the VXLAN device\n");
-}
-#define FOR_BOTH_TUNNELS for (int own_ = 0; own_ < 2 && (set_tunnel(own_), true); own_++)
+	static const char *const names[] = { "the VXLAN device", "our own outer headers", "XDP and tc" };
 
-/* Runs p as it is; *dropped (nullable): 1 + the reason it counted, 0 = none. */
-static int test_run_prog(const struct row *r, enum ebpf_prog p, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len,
-                         int *dropped)
+	own_tunnel = how != BY_DEVICE;
+	xdp_first = how == BY_XDP;
+	ebpf_via_device(e, !own_tunnel);
+	print_message(" %s\n", names[how]);
+}
+#define FOR_EACH_WAY for (enum how how_ = 0; how_ < HOW_MAX && (set_how(how_), true); how_++)
+
+static uint32_t run_tc(const struct row *r, enum ebpf_prog p, const uint8_t *frame, size_t n, uint8_t *out,
+                       size_t *out_len)
 {
 	struct __sk_buff skb = { .ifindex = devs[p == PROG_UPLINK ? UP0 : r->dev], .mark = r->vni };
-	uint64_t before[DROP_MAX], after[DROP_MAX], sum = read_drops(before);
-	int reason = 0;
 	struct in_addr from;
 
 	if (r->from && inet_pton(AF_INET, r->from, &from) == 1)
@@ -112,16 +114,63 @@ static int test_run_prog(const struct row *r, enum ebpf_prog p, uint8_t *frame, 
 	            .data_size_out = 512, .ctx_in = &skb, .ctx_size_in = sizeof(skb), .repeat = 1);
 	assert_int_equal(bpf_prog_test_run_opts(e->prog_fd[p], &o), 0);
 	*out_len = o.data_size_out;
+	return o.retval;
+}
+
+static uint32_t run_xdp(const uint8_t *frame, size_t n, uint8_t *out, size_t *out_len)
+{
+	struct xdp_md md = { .data_end = (uint32_t)n, .ingress_ifindex = devs[UP0] };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = (uint32_t)n, .data_out = out,
+	            .data_size_out = 512, .ctx_in = &md, .ctx_size_in = sizeof(md), .repeat = 1);
+
+	assert_int_equal(bpf_prog_test_run_opts(e->prog_fd[PROG_XDP], &o), 0);
+	*out_len = o.data_size_out;
+	return o.retval;
+}
+
+/* What both come to, as tc would say it. *by: who dropped it, if it was dropped. */
+static int run_both(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len, enum ebpf_prog *by)
+{
+	static const uint8_t nobody[6];
+	uint64_t taken = counter(e->events_fd, EVENT_XDP);
+
+	/* As from a wire: for this link. */
+	if (!memcmp(frame, nobody, 6))
+		memcpy(frame, up0_mac, 6);
+	uint32_t verdict = run_xdp(frame, n, out, out_len);
+	assert_int_equal(counter(e->events_fd, EVENT_XDP) - taken, verdict == XDP_TX || verdict == XDP_REDIRECT);
+	*by = PROG_XDP;
+	if (verdict == XDP_DROP)
+		return TC_ACT_SHOT;
+	if (verdict != XDP_PASS)
+		return TC_ACT_REDIRECT;
+	assert_int_equal(*out_len, n);
+	assert_memory_equal(frame, out, n);
+	*by = PROG_UPLINK;
+	return (int)run_tc(r, PROG_UPLINK, frame, n, out, out_len);
+}
+
+/* Runs p as it is; *dropped (nullable): 1 + the reason it counted, 0 = none. */
+static int test_run_prog(const struct row *r, enum ebpf_prog p, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len,
+                         int *dropped)
+{
+	uint64_t before[DROP_MAX], after[DROP_MAX], sum = read_drops(before);
+	int reason = 0, verdict;
+
+	if (xdp_first && p == PROG_UPLINK)
+		verdict = run_both(r, frame, n, out, out_len, &p);
+	else
+		verdict = (int)run_tc(r, p, frame, n, out, out_len);
 	/* One packet, one reason; and a reason means that it is gone. */
 	sum = read_drops(after) - sum;
-	assert_int_equal(sum, o.retval == TC_ACT_SHOT);
+	assert_int_equal(sum, verdict == TC_ACT_SHOT);
 	for (int i = 0; sum && i < DROP_MAX; i++)
 		if (after[i] != before[i])
 			reason = 1 + i;
 	hits[p][reason ? reason - 1 : 0] += reason ? 1 : 0;
 	if (dropped)
 		*dropped = reason;
-	return (int)o.retval;
+	return verdict;
 }
 
 /* Runs the program of r on a frame, in and out without outer headers whoever carries the tunnel. */
@@ -187,7 +236,7 @@ static void run_rows(const struct row *rows, size_t n)
 	struct dp_ip t1;
 
 	assert_int_equal(dp_ip_parse("10.0.0.11", &t1, NULL), 0);
-	FOR_BOTH_TUNNELS
+	FOR_EACH_WAY
 	{
 		ebpf_flow_purge(e, &t1);
 		forget_fragments();
@@ -269,7 +318,7 @@ static void make_devices(void)
 	               "ip link set lo up; for d in up0 h0 h1 h2 vx; do ip link add $d type veth peer name p$d && "
 	               "ip link set $d up && ip link set p$d up || exit 1; done; ip addr add 172.31.9.11/24 dev up0;"
 	               "ip link set up0 address 02:aa:00:00:00:0b; ip neigh add 172.31.9.100 lladdr 02:aa:00:00:00:64 "
-	               "dev up0;"
+	               "dev up0; ip neigh add 172.31.9.12 lladdr 02:aa:00:00:00:0c dev up0;"
 	               "ip route add unreachable 203.0.113.0/24; sysctl -qw net.ipv4.ip_forward=1"),
 		0);
 	for (int i = 0; i < DEV_MAX; i++) {
@@ -278,16 +327,31 @@ static void make_devices(void)
 	}
 }
 
+static struct ebpf_config config_of(const char *pin)
+{
+	return (struct ebpf_config){ .pin_dir = pin,
+		                     .self = ip_of(N1),
+		                     .vxlan_ifindex = devs[VX],
+		                     .flows_max = 1024,
+		                     .tunnel_port = 4789,
+		                     .xdp = true,
+		                     .test_tunnel = true };
+}
+
 static void open_node(const char *pin)
 {
-	struct ebpf_config c = { .pin_dir = pin,
-		                 .self = ip_of(N1),
-		                 .vxlan_ifindex = devs[VX],
-		                 .flows_max = 1024,
-		                 .tunnel_port = 4789,
-		                 .test_tunnel = true };
+	struct ebpf_config c = config_of(pin);
 
 	OK(ebpf_open(&c, &e, &err));
+}
+
+static void set_xdp(enum dev dev, bool turns, bool sends)
+{
+	struct ebpf_link l = { .turns = turns, .sends = sends };
+
+	memcpy(l.mac, up0_mac, sizeof(l.mac));
+	OK(ebpf_attach_xdp(e, devs[dev], &err));
+	OK(ebpf_set_link(e, devs[dev], &l, &err));
 }
 
 static void set_network(uint32_t vni, const char *subnet, const char *gateway, bool ingress)
@@ -326,6 +390,7 @@ static int setup(void **state)
 	char pin[96];
 	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
 	open_node(pin);
+	set_xdp(UP0, true, false);
 	OK(ebpf_set_host_addr(e, &n1, &err));
 	set_nodes();
 	set_network(INGRESS_VNI, "10.0.0.0", "10.0.0.1", true);

@@ -3,9 +3,7 @@
 #ifndef TESTS_BPF_POLICY_H
 #define TESTS_BPF_POLICY_H
 
-#include <time.h>
-
-#include "tests/bpf/programs/changes.h"
+#include "tests/bpf/programs/flood.h"
 
 static void address_ranges(void **state)
 {
@@ -162,27 +160,51 @@ static void datagrams_through_a_switch(void **state)
 	ebpf_del_service(e, 77);
 }
 
+static void age_affinity(uint64_t seconds)
+{
+	int fd = e->table_fd[TABLE_AFFINITY];
+	struct abi_affinity_key k;
+	struct abi_affinity a;
+
+	for (void *last = NULL; !bpf_map_get_next_key(fd, last, &k); last = &k) {
+		assert_int_equal(bpf_map_lookup_elem(fd, &k, &a), 0);
+		a.seen_ns -= seconds * 1000000000u;
+		assert_int_equal(bpf_map_update_elem(fd, &k, &a, BPF_EXIST), 0);
+	}
+}
+
 /* A client's connections all go where its first went, also when the set changes; open ones stay when that ends. */
 static void affinity(void **state)
 {
 	enum dp_backend_state states[CROWD];
 	bool spare[CROWD] = {};
-	struct timespec past = { .tv_sec = 1, .tv_nsec = 200000000 };
 
 	(void)state;
 	for (int i = 0; i < CROWD; i++)
 		states[i] = DP_BACKEND_STATE_MAX;
 	states[0] = DP_SERVING;
-	set_affine(states, NULL, 1);
+	set_affine(states, NULL, 3600);
 	set_port(8099, 77, false);
+	/* A SYN alone is nobody: anybody could have sent it. */
 	assert_int_equal(goes_to(0, SYN), 0);
+	assert_int_equal(table_stats("affinity").used, 0);
+	assert_int_equal(goes_to(0, ACK), 0);
+	assert_int_equal(table_stats("affinity").used, 1);
 	for (int i = 1; i < CROWD; i++)
 		states[i] = DP_SERVING;
-	set_affine(states, NULL, 1);
+	set_affine(states, NULL, 3600);
 	for (int f = 0; f < 50; f++)
 		assert_int_equal(goes_to(f, SYN), 0);
-	nanosleep(&past, NULL);
+	flood(8099);
+	assert_int_equal(table_stats("affinity").used, 1);
+	assert_int_equal(table_stats("affinity").evicted, 0);
+	for (int f = 0; f < 50; f++) {
+		assert_int_equal(goes_to(f, SYN), 0);
+		assert_int_equal(goes_to(f, ACK), 0);
+	}
+	age_affinity(3601);
 	int now = goes_to(100, SYN);
+	assert_int_equal(goes_to(100, ACK), now);
 	for (int f = 101; f < 150; f++)
 		assert_int_equal(goes_to(f, SYN), now);
 	for (int f = 0; f < 50; f++)
@@ -191,6 +213,7 @@ static void affinity(void **state)
 	spare[now] = true;
 	set_affine(states, spare, 3600);
 	int next = goes_to(200, SYN);
+	assert_int_equal(goes_to(200, ACK), next);
 	assert_int_not_equal(next, now);
 	for (int f = 100; f < 150; f++)
 		assert_int_equal(goes_to(f, ACK), now);

@@ -6,7 +6,7 @@
 #include "bpf/reach.h"
 #include "tests/bpf/programs/node.h"
 
-static const char *const prog_texts[PROG_MAX] = { "from_uplink", "from_lo", "from_vxlan", "from_task" };
+static const char *const prog_texts[PROG_MAX] = { "from_uplink", "from_lo", "from_vxlan", "from_task", "from_xdp" };
 
 static bool reachable(int prog, int reason)
 {

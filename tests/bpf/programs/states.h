@@ -324,6 +324,7 @@ static void restart_sweeps(void **state)
 	set_endpoint(INGRESS_VNI, "10.0.0.11", NULL);
 	set_backend(21, INGRESS_VNI, "10.0.0.11", NULL, DP_SERVING);
 	set_port(8081, 21, false);
+	set_xdp(UP0, true, false);
 	ebpf_sweep(e);
 	/* The same set again is the same table, untouched. */
 	assert_int_equal(e->services[lb_service_index(e, 21)].cur, table);
