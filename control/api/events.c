@@ -285,10 +285,31 @@ static const char *name_of(enum store_kind k, const void *o)
 	}
 }
 
+/* A task waits for another reason than before: one event for all tasks of a service that begin to wait for it. */
+static void on_waiting(struct api *a, const struct md_task *old, const struct md_task *t)
+{
+	const struct events *e = a->events;
+	const struct event *last = e->count ? &e->ring[(e->next + KEPT - 1) % KEPT] : NULL;
+	const char *why = t && t->status.state == MD_TASK_PENDING ? t->status.err : NULL;
+	if (!why || !*why || ID_EMPTY(t->service) || (old && streq(old->status.err, why)))
+		return;
+	if (last && streq(last->action, "waiting") && streq(last->id, t->service.s) &&
+	    streq(smap_get(&last->attrs, "reason"), why))
+		return;
+	struct str_map attrs = { 0 };
+	smap_set(&attrs, "name", t->service_name);
+	smap_set(&attrs, "reason", why);
+	smap_set(&attrs, "task", t->meta.id);
+	api_event(a, "swarm", "service", "waiting", t->service.s, &attrs);
+	smap_clear(&attrs);
+}
+
 void api_on_store_event(void *api, const struct store_event *ev)
 {
 	static const char *const actions[] = { "create", "update", "remove" };
 	const struct md_meta *o = ev->new ? ev->new : ev->old, *was = ev->old;
+	if (ev->object == STORE_TASK)
+		on_waiting(api, ev->old, ev->new);
 	if (ev->object == STORE_CLUSTER || ev->object == STORE_TASK)
 		return;
 	struct str_map attrs = { 0 };

@@ -51,6 +51,11 @@ def test_why_a_task_waits(lab):
         lab.docker(1, "service", "create", "-q", "-d", "--name", name, *args, IMAGE)
         said = wait_for(lambda: [t["Status"]["Err"] for t in lab.tasks(name) if t["Status"].get("Err")], what=f"{name} to wait")
         assert text in said[0], said
+        # The client cuts "until now" to the second.
+        seen = wait_for(lambda: lab.docker(1, "events", "--since", "60s", "--until", "0s", "--filter", f"service={name}", "--filter",
+                                           "event=waiting", "--format", "{{.Actor.Attributes.reason}}").stdout.splitlines(),
+                        what=f"the event that {name} waits")
+        assert len(seen) == len(set(seen)) and text in seen[-1], seen  # once, however many tasks
 
 
 def test_promotion_is_refused(lab):
