@@ -56,62 +56,94 @@ uint32_t btype_array(struct btype t, uint32_t *elem_size)
 	return size > 0 ? btf_array(b)->nelems : 0;
 }
 
-static int convert(struct btype from, const uint8_t *in, struct btype to, uint8_t *out, int depth);
+/* A value of a type, or the room for one. */
+struct value {
+	struct btype type;
+	uint8_t *p;
+	size_t n;
+};
 
-static int convert_struct(struct btype from, const uint8_t *in, struct btype to, const struct btf_type *b, uint8_t *out,
-                          int depth)
+/* size bytes at offset, of another type; false when they are not all there. */
+static bool part_of(const struct value *v, struct btype type, uint64_t offset, uint64_t size, struct value *out)
+{
+	*out = (struct value){ type, v->p + offset, size };
+	return offset <= v->n && size <= v->n - offset;
+}
+
+static bool member_of(const struct value *v, struct btype type, uint64_t offset, struct value *out)
+{
+	long size = btype_size(type);
+
+	return size >= 0 && part_of(v, type, offset, (uint64_t)size, out);
+}
+
+static int convert(const struct value *from, const struct value *to, int depth);
+
+static int convert_struct(const struct value *from, const struct value *to, const struct btf_type *b, int depth)
 {
 	for (uint16_t i = 0; i < btf_vlen(b); i++) {
 		const struct btf_member *m = &btf_members(b)[i];
 		uint32_t at;
-		const char *name = btf__name_by_offset(to.btf, m->name_off);
-		struct btype f = name ? btype_member(from, name, &at) : (struct btype){ 0 };
+		const char *name = btf__name_by_offset(to->type.btf, m->name_off);
+		struct btype f = name ? btype_member(from->type, name, &at) : (struct btype){ 0 };
+		struct btype t = { to->type.btf, m->type };
+		struct value in, out;
 		if (!f.id)
 			continue;
-		int rc = convert(f, in + at, (struct btype){ to.btf, m->type }, out + btf_member_bit_offset(b, i) / 8,
-		                 depth);
+		if (!member_of(from, f, at, &in) || !member_of(to, t, btf_member_bit_offset(b, i) / 8, &out))
+			return MESH_E_UNSUPPORTED;
+		int rc = convert(&in, &out, depth);
 		if (rc)
 			return rc;
 	}
 	return 0;
 }
 
-static int convert_array(struct btype from, const uint8_t *in, struct btype to, uint8_t *out, int depth)
+static int convert_array(const struct value *from, const struct value *to, int depth)
 {
-	uint32_t from_size, to_size, n = btype_array(from, &from_size), m = btype_array(to, &to_size);
-	struct btype f = { from.btf, btf_array(type_of(&from))->type }, t = { to.btf, btf_array(type_of(&to))->type };
+	uint32_t from_size, to_size, n = btype_array(from->type, &from_size), m = btype_array(to->type, &to_size);
+	struct btype f = from->type, t = to->type;
 
+	f.id = btf_array(type_of(&f))->type;
+	t.id = btf_array(type_of(&t))->type;
 	for (uint32_t i = 0; i < n && i < m; i++) {
-		int rc = convert(f, in + (size_t)i * from_size, t, out + (size_t)i * to_size, depth);
+		struct value in, out;
+		if (!part_of(from, f, (uint64_t)i * from_size, from_size, &in) ||
+		    !part_of(to, t, (uint64_t)i * to_size, to_size, &out))
+			return MESH_E_UNSUPPORTED;
+		int rc = convert(&in, &out, depth);
 		if (rc)
 			return rc;
 	}
 	return 0;
 }
 
-static int convert(struct btype from, const uint8_t *in, struct btype to, uint8_t *out, int depth)
+static int convert(const struct value *from, const struct value *to, int depth)
 {
-	const struct btf_type *f = type_of(&from), *t = type_of(&to);
+	struct btype ft = from->type, tt = to->type;
+	const struct btf_type *f = type_of(&ft), *t = type_of(&tt);
 
 	if (!f || !t || depth > DEPTH_MAX)
 		return MESH_E_UNSUPPORTED;
 	if (btf_is_struct(f) && btf_is_struct(t))
-		return convert_struct(from, in, to, t, out, depth + 1);
+		return convert_struct(from, to, t, depth + 1);
 	if (btf_is_array(f) && btf_is_array(t))
-		return convert_array(from, in, to, out, depth + 1);
-	if (!(btf_is_int(f) || btf_is_enum(f)) || !(btf_is_int(t) || btf_is_enum(t)))
+		return convert_array(from, to, depth + 1);
+	if (!(btf_is_int(f) || btf_is_enum(f)) || !(btf_is_int(t) || btf_is_enum(t)) || f->size > from->n ||
+	    t->size > to->n)
 		return MESH_E_UNSUPPORTED;
 	/* Little-endian, asserted in ebpf.c: the low bytes come first. */
-	memcpy(out, in, f->size < t->size ? f->size : t->size);
+	memcpy(to->p, from->p, f->size < t->size ? f->size : t->size);
 	return 0;
 }
 
 int btf_convert(struct btype from, const void *in, struct btype to, void *out)
 {
-	long size = btype_size(to);
+	long n = btype_size(from), m = btype_size(to);
 
-	if (size < 0 || btype_size(from) < 0)
+	if (n < 0 || m < 0)
 		return MESH_E_UNSUPPORTED;
-	memset(out, 0, (size_t)size);
-	return convert(from, in, to, out, 0);
+	memset(out, 0, (size_t)m);
+	return convert(&(struct value){ from, (uint8_t *)(uintptr_t)in, (size_t)n },
+	               &(struct value){ to, out, (size_t)m }, 0);
 }

@@ -2,7 +2,8 @@
 /*
  * Role:   a value of one layout as another layout has it, by what BTF says of both: fields go by name, integers widen or
  *         narrow, what the other does not have is zero. Pure.
- * Bounds: the caller's buffers have the size of their types. Types nest as deep as C code nests them.
+ * Bounds: the buffers have the size of their types (btype_size); what BTF says is inside them is checked to be. Types nest as
+ *         deep as C code nests them.
  */
 #ifndef DATAPLANE_EBPF_CONVERT_H
 #define DATAPLANE_EBPF_CONVERT_H

@@ -191,39 +191,52 @@ static bool attr_ip(const struct nlattr *a, int family, struct dp_ip *out)
 	return true;
 }
 
-/* By hand: libnl 3.7 takes a tunnel's route for a failure of the whole dump. */
-static int on_route(struct nl_msg *m, void *arg)
+/* The first next hop of several. */
+static bool multipath_of(struct nlattr *multipath, int *ifindex, const struct nlattr **via)
 {
-	struct kern_routes *out = arg;
-	struct nlmsghdr *h = nlmsg_hdr(m);
+	struct rtnexthop *nh = multipath && nla_len(multipath) >= (int)sizeof(*nh) ? nla_data(multipath) : NULL;
+	if (!nh || !RTNH_OK(nh, nla_len(multipath)))
+		return false;
+	int left = nh->rtnh_len - (int)sizeof(*nh);
+	*ifindex = nh->rtnh_ifindex;
+	*via = left > 0 ? nla_find((struct nlattr *)RTNH_DATA(nh), left, RTA_GATEWAY) : NULL;
+	return true;
+}
+
+/* By hand: libnl 3.7 takes a tunnel's route for a failure of the whole dump. */
+bool kern_route_decode(const struct nlmsghdr *msg, struct kern_route *out)
+{
+	struct nlmsghdr *h = (struct nlmsghdr *)(uintptr_t)msg; /* libnl's functions do not change it */
 	const struct rtmsg *rt = nlmsg_data(h);
 	struct nlattr *tb[RTA_MAX + 1];
-	struct kern_route r = { 0 };
+	*out = (struct kern_route){ 0 };
 	if (h->nlmsg_type != RTM_NEWROUTE || !nlmsg_valid_hdr(h, sizeof(*rt)) ||
 	    (rt->rtm_family != AF_INET && rt->rtm_family != AF_INET6) || rt->rtm_flags & RTM_F_CLONED ||
 	    nlmsg_parse(h, sizeof(*rt), tb, RTA_MAX, NULL) < 0)
-		return NL_SKIP;
+		return false;
 	if ((tb[RTA_TABLE] && nla_len(tb[RTA_TABLE]) == 4 ? nla_get_u32(tb[RTA_TABLE]) : rt->rtm_table) !=
 	    RT_TABLE_MAIN)
-		return NL_SKIP;
+		return false;
 	const struct nlattr *oif = tb[RTA_OIF], *via = tb[RTA_GATEWAY];
-	if (oif && nla_len(oif) == 4) {
-		r.ifindex = (int)nla_get_u32((struct nlattr *)oif);
-	} else if (tb[RTA_MULTIPATH] && nla_len(tb[RTA_MULTIPATH]) >= (int)sizeof(struct rtnexthop)) {
-		struct rtnexthop *nh = nla_data(tb[RTA_MULTIPATH]);
-		int left = nh->rtnh_len - (int)sizeof(*nh);
-		r.ifindex = nh->rtnh_ifindex;
-		if (RTNH_OK(nh, nla_len(tb[RTA_MULTIPATH])) && left > 0)
-			via = nla_find((struct nlattr *)RTNH_DATA(nh), left, RTA_GATEWAY);
-	} else {
+	if (oif && nla_len(oif) == 4)
+		out->ifindex = (int)nla_get_u32((struct nlattr *)oif);
+	else if (!multipath_of(tb[RTA_MULTIPATH], &out->ifindex, &via))
+		return false;
+	(void)attr_ip(tb[RTA_DST], rt->rtm_family, &out->dst); /* none: the default route */
+	out->prefix = rt->rtm_dst_len;
+	out->protocol = rt->rtm_protocol;
+	out->has_via = attr_ip(via, rt->rtm_family, &out->via);
+	if (!out->has_via)
+		memset(&out->via, 0, sizeof(out->via));
+	return true;
+}
+
+static int on_route(struct nl_msg *m, void *arg)
+{
+	struct kern_routes *out = arg;
+	struct kern_route r;
+	if (!kern_route_decode(nlmsg_hdr(m), &r))
 		return NL_SKIP;
-	}
-	(void)attr_ip(tb[RTA_DST], rt->rtm_family, &r.dst); /* none: the default route */
-	r.prefix = rt->rtm_dst_len;
-	r.protocol = rt->rtm_protocol;
-	r.has_via = attr_ip(via, rt->rtm_family, &r.via);
-	if (!r.has_via)
-		memset(&r.via, 0, sizeof(r.via));
 	vec_push(out, r);
 	return NL_OK;
 }

@@ -58,6 +58,10 @@ int kern_neighs(struct kern *k, struct kern_neighs *out) MESH_MUST_CHECK;
 /* -ENODEV when there is none of that name. */
 int kern_link_get(struct kern *k, const char *name, struct kern_link *out) MESH_MUST_CHECK;
 
+/* One message of a dump of routes, whole but foreign: false for what kern_routes leaves out. Pure. */
+struct nlmsghdr;
+bool kern_route_decode(const struct nlmsghdr *msg, struct kern_route *out);
+
 struct kern_veth {
 	const char *name, *peer_name;
 	uint8_t mac[6], peer_mac[6];

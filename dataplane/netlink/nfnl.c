@@ -70,7 +70,7 @@ int nfnl_talk(struct nfnl *l, const struct nlmsghdr *h, nfnl_fn fn, void *arg)
 int nfnl_decode(const void *p, size_t n, struct nfnl_answer *a)
 {
 	int left = (int)n;
-	for (const struct nlmsghdr *h = p; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+	for (const struct nlmsghdr *h = p; nfnl_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
 		if (h->nlmsg_seq != a->seq)
 			continue;
 		a->torn |= (h->nlmsg_flags & NLM_F_DUMP_INTR) != 0;

@@ -9,6 +9,7 @@
 #define DATAPLANE_NETLINK_NFNL_H
 
 #include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -38,6 +39,12 @@ struct nfnl_answer {
 };
 /* One datagram of it, foreign bytes. 1: more is to come, 0: that was the end, else an error. Pure. */
 int nfnl_decode(const void *p, size_t n, struct nfnl_answer *a) MESH_MUST_CHECK;
+
+/* Is there a whole message among left bytes? (libmnl's own test takes a length beyond 2 GiB for a negative one.) */
+static inline bool nfnl_ok(const struct nlmsghdr *h, int left)
+{
+	return left >= (int)sizeof(*h) && h->nlmsg_len >= sizeof(*h) && h->nlmsg_len <= (unsigned)left;
+}
 
 /* ---- attributes; all take NULL for one that is not there ---- */
 /* The attribute of a type among those of n bytes. */

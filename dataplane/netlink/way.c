@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/mem.h"
+#include "dataplane/netlink/nfnl.h"
 
 struct ways {
 	struct mnl_socket *route, *xfrm; /* xfrm: NULL when the kernel has none */
@@ -48,6 +49,15 @@ void ways_close(struct ways *w)
 	free(w);
 }
 
+static bool all_whole(const void *in, ssize_t n)
+{
+	int left = (int)n;
+	const struct nlmsghdr *h = in;
+	while (nfnl_ok(h, left))
+		h = mnl_nlmsg_next(h, &left);
+	return left <= 0;
+}
+
 /* One question, one answer; the answer's callback, or 0 when there was none. */
 static int ask(struct ways *w, struct mnl_socket *s, struct nlmsghdr *h, mnl_cb_t on_answer, void *arg)
 {
@@ -59,6 +69,8 @@ static int ask(struct ways *w, struct mnl_socket *s, struct nlmsghdr *h, mnl_cb_
 	ssize_t n = mnl_socket_recvfrom(s, in, sizeof(in));
 	if (n < 0)
 		return -errno;
+	if (!all_whole(in, n))
+		return MESH_E_PROTOCOL;
 	return mnl_cb_run(in, (size_t)n, w->seq, mnl_socket_get_portid(s), on_answer, arg) < 0 ? -errno : 0;
 }
 
@@ -75,7 +87,7 @@ static bool has_u32(const struct nlattr *a)
 	return a && mnl_attr_get_payload_len(a) == 4;
 }
 
-static int on_route(const struct nlmsghdr *h, void *arg)
+int way_on_route(const struct nlmsghdr *h, void *arg)
 {
 	struct way *w = arg;
 	const struct rtmsg *rt = mnl_nlmsg_get_payload(h);
@@ -120,12 +132,12 @@ struct way ways_to(struct ways *w, const struct dp_ip *dst, const struct dp_ip *
 	mnl_attr_put(h, RTA_DST, 4, dst->b + 12);
 	mnl_attr_put(h, RTA_SRC, 4, src->b + 12);
 	CLEAN_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (ask(w, w->route, h, on_route, &way) || !way.ifindex || fd < 0 || !link_takes(fd, &way))
+	if (ask(w, w->route, h, way_on_route, &way) || !way.ifindex || fd < 0 || !link_takes(fd, &way))
 		way.ifindex = 0;
 	return way;
 }
 
-static int on_policies(const struct nlmsghdr *h, void *arg)
+int way_on_policies(const struct nlmsghdr *h, void *arg)
 {
 	const struct nlattr *a;
 	if (h->nlmsg_type != XFRM_MSG_NEWSPDINFO)
@@ -146,5 +158,5 @@ bool ways_have_ipsec(struct ways *w)
 	bool has = false;
 	h->nlmsg_type = XFRM_MSG_GETSPDINFO;
 	*(uint32_t *)mnl_nlmsg_put_extra_header(h, sizeof(uint32_t)) = ~0u;
-	return w->xfrm && ask(w, w->xfrm, h, on_policies, &has) == 0 && has;
+	return w->xfrm && ask(w, w->xfrm, h, way_on_policies, &has) == 0 && has;
 }

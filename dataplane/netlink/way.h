@@ -28,4 +28,9 @@ struct way ways_to(struct ways *w, const struct dp_ip *dst, const struct dp_ip *
 /* Are there IPsec policies? Then the stack may have to encrypt what goes out, and to refuse what comes in clear. */
 bool ways_have_ipsec(struct ways *w);
 
+/* Callbacks of libmnl for one message, whole but foreign; arg: struct way, bool. Pure. */
+struct nlmsghdr;
+int way_on_route(const struct nlmsghdr *h, void *arg);
+int way_on_policies(const struct nlmsghdr *h, void *arg);
+
 #endif

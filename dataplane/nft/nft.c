@@ -20,6 +20,7 @@
 #include <libnftnl/table.h>
 
 #include "base/mem.h"
+#include "dataplane/netlink/nfnl.h"
 
 #define SET_NAME "tasks"
 #define SET_ID 1
@@ -219,26 +220,34 @@ static void put_shield(struct batch *b)
 
 /* ---- the transaction ----------------------------------------------------------------------------- */
 
+int nft_acks_decode(const void *p, size_t n, uint32_t first, uint32_t last)
+{
+	int left = (int)n;
+	for (const struct nlmsghdr *h = p; nfnl_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+		if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_len < NLMSG_LENGTH(sizeof(int)) || h->nlmsg_seq <= first ||
+		    h->nlmsg_seq > last + 1)
+			continue;
+		int code = ((const struct nlmsgerr *)mnl_nlmsg_get_payload(h))->error;
+		if (code)
+			return code > 0 ? MESH_E_PROTOCOL : code;
+		if (h->nlmsg_seq == last)
+			return 0;
+	}
+	return 1;
+}
+
 /* Reads acknowledgements until that of the last message, or the first error. */
 static int read_acks(struct mnl_socket *nl, uint32_t first, uint32_t last)
 {
 	char buf[16384] __attribute__((aligned(8)));
-	for (;;) {
+	int rc = 1;
+	while (rc == 1) {
 		ssize_t n = mnl_socket_recvfrom(nl, buf, sizeof(buf));
 		if (n <= 0)
 			return n == 0 ? MESH_E_CLOSED : errno == EAGAIN ? -ETIMEDOUT : -errno;
-		int left = (int)n;
-		for (const struct nlmsghdr *h = (void *)buf; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
-			if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_len < NLMSG_LENGTH(sizeof(int)) ||
-			    h->nlmsg_seq <= first || h->nlmsg_seq > last + 1)
-				continue;
-			const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
-			if (e->error)
-				return e->error;
-			if (h->nlmsg_seq == last)
-				return 0;
-		}
+		rc = nft_acks_decode(buf, (size_t)n, first, last);
 	}
+	return rc;
 }
 
 struct nft {

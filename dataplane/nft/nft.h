@@ -26,4 +26,10 @@ int nft_update(struct nft *n, const struct dp_ip *add, size_t n_add, const struc
 /* A table that is not there is fine. */
 int nft_remove(struct nft *n, struct mesh_err *err) MESH_MUST_CHECK;
 
+/*
+ * One datagram of what answers the messages after first, up to last; foreign bytes. 1: more is to come, 0: all were
+ * taken, else why one was not. Pure.
+ */
+int nft_acks_decode(const void *p, size_t n, uint32_t first, uint32_t last) MESH_MUST_CHECK;
+
 #endif
