@@ -48,7 +48,7 @@ SUBPROG int icmp_from_ingress(struct __sk_buff *skb, const struct arrival *a)
 	struct error x = {};
 	struct packet p;
 
-	if (!a->vni || a->vni != ingress_vni() || !is_node(a->node) || parse4(skb, &p) ||
+	if (!a->vni || a->vni != ingress_vni() || !is_node(a->node) || parse4(skb, &p) || is_answer_mac(p.dmac) ||
 	    (p.smac[1] & ~(MAC_HOP | MAC_MASQ)) != MAC_MARK)
 		return -1;
 	port = parse_quote(skb, &p, &x.c) ? port_of(x.c.proto, x.c.dport) : 0;
