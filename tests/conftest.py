@@ -2,7 +2,7 @@
 """Labs for the live rings: real daemons in network namespaces, driven by meshctl and by the docker client.
 
     lab         one three-node lab a session, demo images loaded; every test leaves it empty
-    each_lab    the same three times: nodes with the ebpf driver, with nft, and of both kinds
+                a test marked each_plane asks three: of nodes with the ebpf driver, with nft, and of both kinds
     fresh_lab   makes a lab for one test that breaks things:  l = fresh_lab(nodes=2)
     cli         "docker" and "meshctl": cli(lab, node, *args), for verbs both have
 
@@ -73,39 +73,26 @@ def machine():
         LABS.remove(l)
 
 
+PLANES = {"ebpf": (None, ["ebpf"] * 3), "nft": ("nft", ["nft"] * 3), "mixed": ("n2=nft", ["ebpf", "nft", "ebpf"])}
+each_plane = pytest.mark.parametrize("lab", list(PLANES), indirect=True)
+
+
 @pytest.fixture(scope="session")
-def session_lab(machine):
-    return new_lab()
+def plane_labs(machine):
+    """The labs made so far, by plane."""
+    return {}
 
 
 @pytest.fixture
-def lab(session_lab):
-    yield session_lab
-    session_lab.clean()
-
-
-PLANES = {"ebpf": None, "nft": "nft", "mixed": "n2=nft"}
-
-
-@pytest.fixture(scope="session", params=list(PLANES))
-def plane_lab(machine, request):
-    """What a node's driver cannot do is asked of the node: lab.cannot()."""
-    if request.param == "ebpf":
-        l = request.getfixturevalue("session_lab")
-        l.plane = request.param
-        yield l
-        return
-    l = new_lab(request.param[0] + "x", plane=PLANES[request.param])
-    l.plane = request.param
-    yield l
-    LABS.remove(l)
-    l.down()
-
-
-@pytest.fixture
-def each_lab(plane_lab):
-    yield plane_lab
-    plane_lab.clean()
+def lab(plane_labs, request):
+    """lab.drivers: of n1, n2, n3. What a node's driver cannot do is asked of the node: lab.cannot()."""
+    plane = getattr(request, "param", "ebpf")
+    if plane not in plane_labs:
+        asked, drivers = PLANES[plane]
+        plane_labs[plane] = new_lab("" if plane == "ebpf" else plane[0] + "x", plane=asked)
+        plane_labs[plane].drivers = drivers
+    yield plane_labs[plane]
+    plane_labs[plane].clean()
 
 
 @pytest.fixture

@@ -76,11 +76,12 @@ static void backend_rules(struct rules *r, const struct rules_in *in, const stru
 	}
 }
 
-/* What finds no serving task. */
-static void refuse(struct rules *r, struct buf *body, uint64_t service)
+/* What finds no serving task. A task hears of it, as a socket would; a client outside asks again. */
+static void refuse(struct rules *r, struct buf *body, uint64_t service, bool told)
 {
 	char name[32];
-	buf_printf(body, "counter name \"drop_no_backend\" counter name \"%s\" drop", rules_refused(r, service, name));
+	buf_printf(body, "counter name \"drop_no_backend\" counter name \"%s\"%s", rules_refused(r, service, name),
+	           told ? "\nmeta l4proto tcp reject with tcp reset\nmeta l4proto udp reject\ndrop" : " drop");
 }
 
 typedef void (*slot_fn)(struct buf *b, const struct ebpf_backend *backend);
@@ -152,7 +153,7 @@ void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vi
 			at += w;
 		}
 	}
-	refuse(r, &body, vip->service);
+	refuse(r, &body, vip->service, true);
 	snprintf(name, sizeof(name), "v_" SERVICE, (unsigned long long)vip->service);
 	rules_chain(r, name, &body);
 	CLEAN_FREE char *verdict = xasprintf("goto %s", name);
@@ -205,13 +206,15 @@ void rules_published(struct rules *r, const struct rules_in *in, const struct it
 	char name[32];
 	serving(svc, &c);
 	backend_rules(r, in, svc);
+	/* This machine may always dial 127.0.0.1. */
 	range_rule(&body, svc, true, "ip daddr", "return");
 	range_rule(&lo, svc, true, "ip daddr", "return");
-	range_rule(&body, svc, false, "ip saddr", "counter name \"drop_source\" drop");
+	range_rule(&body, svc, false, "ct original ip saddr != 127.0.0.0/8 ip saddr",
+	           "counter name \"drop_source\" drop");
 	buf_puts(&body, "jump recall\n");
 	if (!c.len) {
-		refuse(r, &body, svc->svc.key);
-		refuse(r, &lo, svc->svc.key);
+		refuse(r, &body, svc->svc.key, false);
+		refuse(r, &lo, svc->svc.key, false);
 	} else {
 		buf_printf(&body, "jhash %s mod %d seed 0x1 vmap ",
 		           svc->svc.affinity_s ? "ip saddr" : "ip saddr . th sport . ip daddr . th dport", SLOTS);

@@ -6,6 +6,7 @@ loop fails while tasks come and go. The demo server exits at once on SIGTERM, so
 """
 import pytest
 
+from conftest import each_plane
 from meshlab import IMAGE, IMAGE2, wait_for
 
 
@@ -20,6 +21,7 @@ def settle(lab, name, n, image=None):
     return ts
 
 
+@each_plane
 def test_scale_in_loses_nothing(lab):
     lab.create("--name", "web", "--replicas", "6", "-p", "8080:8000", IMAGE, n=6)
     load = lab.load(*targets(lab))
@@ -43,6 +45,7 @@ def test_update_loses_nothing(lab, order):
     assert r["failed"] == [] and set(r["versions"]) == {"1", "2"}
 
 
+@each_plane
 def test_requests_in_flight_finish(lab):
     """A request that lasts longer than the update of its task is answered."""
     lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", "--stop-grace-period", "20s", IMAGE, n=3)
@@ -74,6 +77,7 @@ def test_task_stopped_by_hand_loses_only_what_was_open(lab):
     assert len(r["failed"]) <= 2 and r["ok"] > 50
 
 
+@each_plane
 def test_daemon_restart_under_load_loses_nothing(lab):
     """Tasks and their traffic outlive the daemon, the manager's too."""
     before = lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", IMAGE, n=3)

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from conftest import each_plane
 from meshlab import IMAGE, wait_for
 
 UDP_ASK = """
@@ -35,12 +36,7 @@ for i in range(2):
 """
 
 
-DRIVERS = {"ebpf": ["ebpf"] * 3, "nft": ["nft"] * 3, "mixed": ["ebpf", "nft", "ebpf"]}
-
-
-@pytest.fixture
-def lab(each_lab):
-    return each_lab
+pytestmark = each_plane
 
 
 def hosts_of(ask, n, tries=80):
@@ -245,7 +241,7 @@ def test_driver_is_said(lab):
     """What a node's driver is, why, and what it cannot: once in its log, and by node inspect."""
     for k in lab.nodes:
         said = wait_for(lambda: lab.driver(k), 10, "the node to say its driver")
-        assert re.match({"ebpf": "ebpf: ", "nft": "nft: as configured; cannot "}[DRIVERS[lab.plane][k - 1]], said), said
+        assert re.match({"ebpf": "ebpf: ", "nft": "nft: as configured; cannot "}[lab.drivers[k - 1]], said), said
         assert lab.log(k).count(f'data plane is up driver="{said}"') == 1
 
 
@@ -366,7 +362,7 @@ def test_connections_keep_their_task(lab):
         assert tcp and all(c[0] == "lost" and c[2] == host for c in tcp), tcp
         # Where ebpf takes them in, a datagram flow that began within a minute of a change may still hang on the task that
         # had its slot before (bpf/lb.h), and move with that one.
-        known = [c for c in udp if c[2] == host or DRIVERS[lab.plane][lab.addresses.index(a)] == "nft"]
+        known = [c for c in udp if c[2] == host or lab.drivers[lab.addresses.index(a)] == "nft"]
         assert all(c[0] == "moved" for c in udp) and all(c[2] == host for c in known), udp
 
 

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from conftest import each_plane
 from meshlab import IMAGE, MESHCTL, MESHD, ROOT, wait_for
 
 SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\S+)$')
@@ -48,6 +49,7 @@ def web(lab):
     return lab
 
 
+@each_plane
 def test_metrics_agree_with_requests(web):
     """20 connections through each node's port and 10 to the service address: as many are counted, no more."""
     def conns(network):
@@ -66,7 +68,7 @@ def test_metrics_agree_with_requests(web):
         web.exec(web.ask, "wget", "-q", "-O-", "http://web:8000/")
     assert conns("ingress") - before[0] == 60
     assert conns("blue") - before[1] == 10
-    assert total(web, "mesh_backend_connect_seconds_count", service="web") - opened == 60
+    assert web.cannot("see handshakes") or total(web, "mesh_backend_connect_seconds_count", service="web") - opened == 60
     # Each has at least a SYN, an ACK, a request and a FIN in, and 100 bytes of answer out.
     assert 4 * 60 <= both("mesh_backend_packets_total", direction="in") - packets <= 20 * 60
     assert 100 * 60 <= both("mesh_backend_bytes_total", direction="out") - before[2] <= 3000 * 60
@@ -75,6 +77,7 @@ def test_metrics_agree_with_requests(web):
     assert metrics(web, 1)[("mesh_raft_leader",)] == 1 and ("mesh_raft_leader",) not in metrics(web, 2)
 
 
+@each_plane
 def test_resets_and_refusals_are_counted(web):
     """A task whose server went away: each connection is a failed one, and a reset by the task."""
     off = web.create("--name", "off", "--constraint", "node.hostname==n1", "-p", "8081:9", "--stop-signal", "SIGKILL", IMAGE,
@@ -85,7 +88,8 @@ def test_resets_and_refusals_are_counted(web):
     for _ in range(5):
         web.curl(f"http://{web.addr(3)}:8081/", rc=7)
     assert total(web, "mesh_backend_resets_total", service="off", network="ingress", by="task") == before[0] + 5
-    assert total(web, "mesh_backend_connections_failed_total", service="off", network="ingress") == before[1] + 5
+    assert web.cannot("see handshakes", 1) or (
+        total(web, "mesh_backend_connections_failed_total", service="off", network="ingress") == before[1] + 5)
     web.meshctl(1, "service", "scale", "-d", "web=0")
     wait_for(lambda: not web.running("web"), 20, "no task")
     blue = web.get(1, "/networks/blue")["Id"]
@@ -104,12 +108,14 @@ def spoof(lab, task):
     lab.inside(task, "python3", "-c", send % (peer, peer))
 
 
+@each_plane
 def test_drops_have_reasons(web):
     before = total(web, "mesh_dropped_packets_total", reason="spoof")
     spoof(web, web.ask)
     wait_for(lambda: total(web, "mesh_dropped_packets_total", reason="spoof") == before + 3, 5, "three drops")
 
 
+@each_plane
 def test_top_shows_rates(web):
     """Requests in the background; top sums the nodes, names tasks and reasons, and names a node that is silent."""
     load = web.load(*[f"{a}:8080" for a in web.addresses])
@@ -121,7 +127,7 @@ def test_top_shows_rates(web):
     tasks = [r for r in rows if r["Kind"] == "task" and r["Service"] == "web" and r["Network"] == "ingress"]
     assert float(service["Connections"]) > 1 and float(service["PacketsOut"]) > 4
     assert sorted(r["Node"] for r in tasks) == ["n1", "n2"] and {r["Task"] for r in tasks} == {"web.1", "web.2"}
-    assert abs(sum(float(r["Connections"]) for r in tasks) - float(service["Connections"])) < 1
+    assert abs(sum(float(r["Connections"]) for r in tasks) - float(service["Connections"])) <= 1.5  # each is rounded
     table = web.meshctl(1, "top", "--no-stream", "--interval", "100ms", "--services").stdout
     assert re.search(r"SERVICE +NETWORK +TASK +NODE +CONN/S", table) and re.search(r"web +blue", table)
     assert "is not a swarm manager" in web.meshctl(2, "top", "--no-stream", rc=1).stderr

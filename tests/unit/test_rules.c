@@ -114,9 +114,9 @@ static void test_ranges(void **state)
 	struct rules out = build(&t, &in);
 	const char *published = map_get(&out.chains, "p_0000000000000007"),
 		   *lo = map_get(&out.chains, "o_0000000000000007");
-	static const char want[] =
-		"ip daddr != { 192.0.2.1/32 } return\n"
-		"ip saddr != { 198.51.100.0/24, 10.9.0.0/16 } counter name \"drop_source\" drop\njump recall\n";
+	static const char want[] = "ip daddr != { 192.0.2.1/32 } return\n"
+				   "ct original ip saddr != 127.0.0.0/8 ip saddr != { 198.51.100.0/24, 10.9.0.0/16 } "
+	                           "counter name \"drop_source\" drop\njump recall\n";
 	assert_int_equal(strncmp(published, want, sizeof(want) - 1), 0);
 	assert_null(strstr(lo, "saddr"));
 	assert_non_null(strstr(lo, "ip daddr != { 192.0.2.1/32 } return\n"));
