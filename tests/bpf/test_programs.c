@@ -8,6 +8,7 @@
 #include "tests/bpf/programs/many.h"
 #include "tests/bpf/programs/networks.h"
 #include "tests/bpf/programs/policy.h"
+#include "tests/bpf/programs/probe.h"
 #include "tests/bpf/programs/reach.h"
 #include "tests/bpf/programs/outer.h"
 #include "tests/bpf/programs/states.h"
@@ -70,6 +71,7 @@ int main(void)
 		cmocka_unit_test(answers),
 		cmocka_unit_test(loopback),
 		cmocka_unit_test(tunnel),
+		cmocka_unit_test(probes),
 		cmocka_unit_test(task),
 		cmocka_unit_test(arp),
 		cmocka_unit_test(edges),
