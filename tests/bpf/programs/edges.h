@@ -212,7 +212,7 @@ struct icmp_error {
 
 static void run_error(const struct icmp_error *x)
 {
-	_Alignas(8) uint8_t in_mem[2 + 256], out[512], quoted[256];
+	_Alignas(8) uint8_t in_mem[2 + 256], out[512], quoted[2 + 256];
 	uint8_t *f = in_mem + 2;
 	size_t n = build(&x->row.in, f), out_len;
 	struct iphdr *ip = (void *)(f + ETH_HLEN);

@@ -190,12 +190,14 @@ static inline size_t wrap(uint8_t *f, size_t n, const char *from, const char *to
 /* Checks and takes off outer headers. Their Ethernet addresses are the neighbour's to fill in. */
 static inline void unwrap(uint8_t *f, size_t *n, const char *from, const char *to)
 {
-	const struct iphdr *ip = (const void *)(f + ETH_HLEN);
+	_Alignas(8) uint8_t outer[2 + OUTER];
+	const struct iphdr *ip = (const void *)(outer + 2 + ETH_HLEN);
 	const struct udphdr *udp = (const void *)(ip + 1);
 	const uint32_t *vx = (const void *)(udp + 1);
 	char a[INET_ADDRSTRLEN];
 
 	assert_true(*n > OUTER + ETH_HLEN + 20);
+	memcpy(outer + 2, f, OUTER);
 	assert_int_equal(*(const uint8_t *)ip, 0x45);
 	assert_int_equal(ntohs(ip->tot_len), *n - ETH_HLEN);
 	assert_int_equal(ip->ttl, 64);
