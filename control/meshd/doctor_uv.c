@@ -22,7 +22,12 @@
 #include "control/model/json.h"
 
 #define TICK_MS 25
-#define LOST_NS (200 * NS_PER_MS)
+/*
+ * A size that is to be found lost is followed by a probe of one that passed: once that one is answered and the other is
+ * not, it is lost, however busy the two machines are. Where nothing is answered, patience doubles with each try.
+ */
+#define AFTER_NS (100 * NS_PER_MS)
+#define SILENT_NS (200 * NS_PER_MS)
 #define CONNECT_NS (3 * NS_PER_SEC)
 #define DEADLINE_NS (15 * NS_PER_SEC)
 
@@ -32,8 +37,8 @@ struct way {
 	size_t peer; /* in the report */
 	struct sockaddr_in tunnel;
 	struct mtu_search search;
-	uint64_t token;
-	int64_t sent_at;
+	uint64_t token, second;     /* of the probe, and of the one sent after it; 0 = none */
+	int64_t sent_at, second_at; /* second_at: when it was answered, 0 = not yet */
 	bool connecting;
 	uv_tcp_t tcp;
 	uv_connect_t connect;
@@ -103,7 +108,8 @@ static void finish_way(struct way *w)
 	struct doctor_peer *p = peer_of(w);
 	if (!w->search.most)
 		return;
-	p->size_tried = w->search.most;
+	/* Out of time: what was not found out is nobody's fault. */
+	p->size_tried = w->search.done || !w->search.passed ? w->search.most : w->search.passed;
 	p->size_max = w->search.passed;
 	str_set(&p->tunnel, p->size_max ? "ok" : "no answer");
 }
@@ -112,22 +118,36 @@ static void finish_way(struct way *w)
 
 static void result(struct way *w, bool passed)
 {
-	w->token = 0;
+	w->token = w->second = 0;
+	w->second_at = 0;
 	mtu_result(&w->search, passed);
+}
+
+/* Its token; 0: larger than a link or a route of ours says. A rule of ours may refuse it at once (EPERM): silence. */
+static uint64_t put_probe(struct way *w, unsigned size)
+{
+	uint64_t token = mesh_rng_next(&w->d->m->rng) | 1;
+	struct buf b = { 0 };
+	dp_probe_put(&b, size, token);
+	ssize_t n = sendto(w->d->fd, b.data, b.len, 0, (struct sockaddr *)&w->tunnel, sizeof(w->tunnel));
+	buf_fini(&b);
+	return n < 0 && errno == EMSGSIZE ? 0 : token;
 }
 
 static void send_probe(struct way *w)
 {
-	struct buf b = { 0 };
-	unsigned size = mtu_next(&w->search);
-	w->token = mesh_rng_next(&w->d->m->rng) | 1;
 	w->sent_at = clock_mono_ns();
-	dp_probe_put(&b, size, w->token);
-	ssize_t n = sendto(w->d->fd, b.data, b.len, 0, (struct sockaddr *)&w->tunnel, sizeof(w->tunnel));
-	buf_fini(&b);
-	/* Larger than a link or a route of ours says: lost like any other. A rule of ours may refuse it at once (EPERM). */
-	if (n < 0 && errno == EMSGSIZE)
+	w->token = put_probe(w, mtu_next(&w->search));
+	if (!w->token)
 		result(w, false);
+	else if (w->search.passed)
+		w->second = put_probe(w, w->search.least);
+}
+
+static bool is_lost(const struct way *w, int64_t now)
+{
+	int64_t patience = (w->second ? 5 * SILENT_NS : SILENT_NS) << w->search.tries;
+	return w->second_at ? now - w->second_at > AFTER_NS : now - w->sent_at > patience;
 }
 
 static void on_seen(void *arg, const struct dp_event *e, const struct mesh_err *err)
@@ -135,7 +155,11 @@ static void on_seen(void *arg, const struct dp_event *e, const struct mesh_err *
 	struct doctor *d = arg;
 	for (size_t i = 0; !err && i < d->ways.len; i++) {
 		struct way *w = d->ways.data[i];
-		if (!w->token || w->token != e->token || !streq(e->verdict, "probe"))
+		if (!w->token || !streq(e->verdict, "probe"))
+			continue;
+		if (w->second == e->token && !w->second_at)
+			w->second_at = clock_mono_ns();
+		if (w->token != e->token)
 			continue;
 		uint64_t rtt = e->mono_ns > (uint64_t)w->sent_at ? e->mono_ns - (uint64_t)w->sent_at : 0;
 		struct doctor_peer *p = peer_of(w);
@@ -180,7 +204,7 @@ static void tick_way(struct way *w, int64_t now)
 {
 	if (w->connecting && now - w->d->began > CONNECT_NS)
 		on_connect(&w->connect, UV_ETIMEDOUT);
-	if (w->token && now - w->sent_at > LOST_NS)
+	if (w->token && is_lost(w, now))
 		result(w, false);
 	if (!w->token && mtu_next(&w->search))
 		send_probe(w);
