@@ -285,7 +285,9 @@ struct abi_subnet_key {
  * "syns": the same, of connections whose client has sent nothing but its SYN (FLOW_HALF); its first other packet moves
  *   them to "flows". A flood of SYNs fills this table alone.
  * "vip_flows": LRU_HASH of the same types, on the client's node, for what no socket hook translated:
- *   (client, VIP) -> backend in .dst, and (client, backend) -> VIP in .dst.
+ *   (client, VIP) -> backend in .dst, and (client, backend) -> VIP in .dst. And, by userspace, detours of connections whose
+ *   backend died before it answered: (client, dead) -> another backend, with FLOW_DETOUR, once with ports and once
+ *   without for ARP, and (client, other) -> dead.
  */
 struct abi_flow_key {
 	__be32 task, peer;
@@ -303,7 +305,8 @@ enum abi_flow_flags {
 	FLOW_HALF = 8,
 	FLOW_ASKED = 16, /* refused, and its client made to ask again */
 	FLOW_HELD = 32,  /* refused once more */
-	FLOW_REFUSED = FLOW_ASKED | FLOW_HELD
+	FLOW_REFUSED = FLOW_ASKED | FLOW_HELD,
+	FLOW_DETOUR = 64 /* in "vip_flows" */
 };
 struct abi_flow {
 	__be32 dst;    /* what the client dialled */

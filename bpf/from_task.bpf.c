@@ -17,6 +17,15 @@ static __always_inline struct abi_vip *vip_of(__be32 a)
 	return bpf_map_lookup_elem(&vips, &key);
 }
 
+static __always_inline struct abi_flow *detour_of(const struct abi_iface *i, __be32 dead, __be16 sport, __be16 dport,
+                                                  __u8 proto)
+{
+	struct abi_flow_key k = { .task = i->ip.w[3], .peer = dead, .tport = sport, .pport = dport, .proto = proto };
+	struct abi_flow *f = bpf_map_lookup_elem(&vip_flows, &k);
+
+	return f && (f->flags & FLOW_DETOUR) ? f : 0;
+}
+
 /* The gateway and service addresses live behind the host end; a peer's MAC comes from the endpoint map. */
 static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface *i)
 {
@@ -44,9 +53,9 @@ static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface 
 		__builtin_memcpy(mac, i->host_mac, ETH_ALEN);
 	} else {
 		ep = endpoint_of(i->vni, tip);
-		if (!ep)
+		if (!ep && !detour_of(i, tip, 0, 0, 0))
 			return drop(DROP_ARP_UNKNOWN);
-		__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+		__builtin_memcpy(mac, ep ? ep->mac : i->host_mac, ETH_ALEN);
 	}
 	a->op = bpf_htons(ARP_REPLY);
 	a->tip = a->sip;
@@ -96,10 +105,30 @@ static __always_inline int on_echo(struct __sk_buff *skb, const struct packet *p
 	return bounce(skb);
 }
 
+/* To an address that nobody has: a connection that was given another task before that one ever answered. */
+static __noinline struct abi_endpoint *take_detour(struct __sk_buff *skb, struct packet *p, const struct abi_iface *i)
+{
+	struct rewrite r = rewrite_of(p);
+	struct abi_flow *f;
+
+	if (p->proto != IPPROTO_TCP || p->fragment)
+		return 0;
+	f = detour_of(i, p->daddr, p->sport, p->dport, p->proto);
+	if (!f)
+		return 0;
+	r.daddr = f->dst;
+	if (rewrite(skb, p, &r))
+		return 0;
+	p->daddr = r.daddr;
+	return endpoint_of(i->vni, p->daddr);
+}
+
 static __always_inline int to_peer(struct __sk_buff *skb, struct packet *p, const struct abi_iface *i)
 {
 	struct abi_endpoint *ep = endpoint_of(i->vni, p->daddr);
 
+	if (!ep)
+		ep = take_detour(skb, p, i);
 	if (!ep)
 		return drop(DROP_UNKNOWN_DST);
 	add_net_stats(skb, p, i->backend, true);
@@ -217,7 +246,10 @@ static __always_inline void forget_vip_flow(const struct abi_iface *i, const str
 		.proto = p->proto,
 	};
 
-	if (me && (me->flags & ENDPOINT_VIP_FLOWS))
+	if (!me || !(me->flags & ENDPOINT_VIP_FLOWS))
+		return;
+	/* The SYN of a detour comes again, as long as nobody else has got the address. */
+	if (!detour_of(i, p->daddr, p->sport, p->dport, p->proto) || endpoint_of(i->vni, p->daddr))
 		bpf_map_delete_elem(&vip_flows, &k);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The ebpf driver behind struct dp_driver. */
+#include <netinet/in.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -227,6 +228,17 @@ static uint64_t watch_read(struct dp *d, void (*fn)(void *arg, const struct dp_s
 	return ebpf_watch_read(d->ebpf, fn, arg);
 }
 
+static bool detour(struct dp *d, const struct dp_task *t, uint32_t vni, const struct sd_sock *s, bool syn)
+{
+	struct ebpf_conn c = {
+		.vni = vni, .cookie = sd_cookie(s), .peer = s->peer, .port = s->port, .peer_port = s->peer_port
+	};
+	for (size_t i = 0; i < t->nets.n; i++)
+		if (t->nets.v[i].vni == vni)
+			c.ip = t->nets.v[i].wire.ip;
+	return s->protocol == IPPROTO_TCP && (ebpf_is_detoured(d->ebpf, &c) || (syn && ebpf_detour(d->ebpf, &c)));
+}
+
 const struct dp_driver dp_driver_ebpf = {
 	.name = "ebpf",
 	.open = ebpf_drv_open,
@@ -246,6 +258,7 @@ const struct dp_driver dp_driver_ebpf = {
 	.sees_handshakes = true,
 	.backend_stats = backend_stats,
 	.refused = refused,
+	.detour = detour,
 	.stats = stats,
 	.watch = watch,
 	.unwatch = unwatch,

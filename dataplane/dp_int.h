@@ -97,6 +97,11 @@ struct dp_driver {
 	void (*stats)(struct dp *d, struct dp_stats *out);
 	bool (*backend_stats)(struct dp *d, uint64_t service, const struct dp_ip *ip, struct dp_counters *out);
 	uint64_t (*refused)(struct dp *d, uint64_t service);
+	/*
+	 * NULL: it cannot. Whether a connection of t to an address that nobody has is one to another task, or becomes one: only
+	 * a connection that was never answered (syn) can.
+	 */
+	bool (*detour)(struct dp *d, const struct dp_task *t, uint32_t vni, const struct sd_sock *s, bool syn);
 	/* NULL: this driver cannot show packets. */
 	int (*watch)(struct dp *d, unsigned watcher, const struct dp_filter *f, struct mesh_err *err);
 	void (*unwatch)(struct dp *d, unsigned watcher);

@@ -47,14 +47,15 @@ bool dp_nobody_has(const struct dp *d, const struct dp_nets *nets, const struct 
 	return false;
 }
 
-static bool is_stuck(const struct dp *d, const struct dp_task *t, uint32_t vni, const struct dp_ip *peer)
+/* The network of t in which nobody has this address; 0: somebody has. */
+static uint32_t stuck_in(const struct dp *d, const struct dp_task *t, uint32_t vni, const struct dp_ip *peer)
 {
 	for (size_t i = 0; i < t->nets.n; i++) {
 		uint32_t v = t->nets.v[i].vni;
 		if (v && (!vni || v == vni) && nobody_has(d, v, peer))
-			return true;
+			return v;
 	}
-	return false;
+	return 0;
 }
 
 static void close_one(struct dp *d, const struct dp_task *t, const struct sd_sock *s)
@@ -81,9 +82,13 @@ static void close_of_task(struct dp *d, const struct dp_task *t, uint32_t vni)
 		rc = sd_dump(t->sd, IPPROTO_UDP, 1u << TCP_ESTABLISHED, &socks);
 	if (rc)
 		log_debug("sock_diag task=%s error=%s", t->id.s, mesh_code_text(rc));
-	for (size_t i = 0; i < socks.len && !d->no_destroy; i++)
-		if (is_stuck(d, t, vni, &socks.data[i].peer))
-			close_one(d, t, &socks.data[i]);
+	for (size_t i = 0; i < socks.len && !d->no_destroy; i++) {
+		const struct sd_sock *s = &socks.data[i];
+		uint32_t in = stuck_in(d, t, vni, &s->peer);
+		/* One that was never answered can still be answered by another. */
+		if (in && !(d->drv->detour && d->drv->detour(d, t, in, s, s->state == TCP_SYN_SENT)))
+			close_one(d, t, s);
+	}
 	vec_fini(&socks);
 }
 

@@ -112,12 +112,12 @@ static void orphan_done(struct agent_work *w)
 {
 	struct orphan_work *o = CONTAINER_OF(w, struct orphan_work, w);
 	struct atask *t = o->t;
-	t->works--;
 	char line[128];
 	bool rebooted = t->rec.boot_id && strcmp(t->rec.boot_id, w->a->boot_id);
 	snprintf(line, sizeof(line), "exit -1 0 %lld %lld %s", (long long)t->rec.started_at, (long long)clock_wall_ns(),
 	         rebooted ? "the node was restarted" : "supervisor died");
 	shim_exit(t, line);
+	t->works--;
 	atask_maybe_gone(t);
 	free(o->dir);
 	free(o->cg);
@@ -129,6 +129,7 @@ static void orphan_done(struct agent_work *w)
 void shim_gone(struct atask *t)
 {
 	CLEAN_FREE char *line = t->exit_seen ? NULL : text_read(t->dir, "exit");
+	t->works++; /* stays alive while its end is told */
 	if (line)
 		shim_exit(t, line);
 	if (!t->exit_seen && t->rec.spawned && !t->a->closing) {
@@ -142,6 +143,8 @@ void shim_gone(struct atask *t)
 		t->works++;
 		agent_work_start(t->a, &o->w);
 	}
+	t->works--;
+	next_spawn(t->a); /* the container's next run may have waited for it */
 	atask_maybe_gone(t);
 }
 
@@ -326,19 +329,32 @@ static void spawn_now(struct atask *t)
 	shim_exit(t, line);
 }
 
+/* Not while the shim of the container's last run still deletes what the runtime knows under the same id. */
+static bool may_spawn(const struct atask *t)
+{
+	const struct md_attachment_spec *at = t->rec.task.spec.attachment;
+	const struct atask *old = at && at->previous ? map_get(&t->a->tasks, at->previous) : NULL;
+	return t->a->creating < AGENT_CREATES_MAX && (!old || !old->sock_on);
+}
+
 static void next_spawn(struct agent *a)
 {
-	while (a->spawn_queue.len && a->creating < AGENT_CREATES_MAX && !a->closing) {
-		struct atask *t = a->spawn_queue.data[0];
-		vec_remove(&a->spawn_queue, 0);
+	for (size_t i = 0; i < a->spawn_queue.len && !a->closing;) {
+		struct atask *t = a->spawn_queue.data[i];
+		if (!may_spawn(t)) {
+			i++;
+			continue;
+		}
+		vec_remove(&a->spawn_queue, i);
 		t->queued = false;
 		spawn_now(t);
+		i = 0; /* what it did may have changed the queue */
 	}
 }
 
 void shim_spawn(struct atask *t)
 {
-	if (t->a->creating < AGENT_CREATES_MAX) {
+	if (may_spawn(t)) {
 		spawn_now(t);
 		return;
 	}

@@ -218,12 +218,12 @@ static void use_image(struct atask *t, const struct image *im)
 static void on_pulled(void *arg, int code, const struct image *image, const struct mesh_err *err)
 {
 	struct atask *t = arg;
-	t->works--;
 	if (!code && image)
 		use_image(t, image);
 	else
 		atask_event(t, &(struct tk_event){
 				       .kind = TK_IMAGE_FAILED, .code = code, .text = mesh_err_text(err, code) });
+	t->works--;
 	atask_maybe_gone(t);
 }
 
@@ -317,8 +317,8 @@ static void prep_work_done(struct agent_work *w)
 		e = (struct tk_event){ .kind = TK_PREPARE_FAILED, .text = mesh_err_text(&pw->p.err, pw->p.rc) };
 	else
 		agent_emit(t, "create", NULL, NULL);
-	t->works--;
 	atask_event(t, &e);
+	t->works--; /* not before: a task that was removed meanwhile is gone with its last work */
 	atask_maybe_gone(t);
 	free(pw->p.dir);
 	free(pw->p.lower);

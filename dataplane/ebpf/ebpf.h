@@ -93,6 +93,21 @@ int ebpf_attach_task(struct ebpf *e, const struct ebpf_iface *i, struct mesh_err
 /* Before or after the device is deleted. The endpoint's own entry is removed with ebpf_del_endpoint. */
 void ebpf_detach_task(struct ebpf *e, unsigned ifindex);
 
+/* A connection of a task here, from ip:port to peer:peer_port. cookie: the socket's. */
+struct ebpf_conn {
+	uint32_t vni;
+	uint64_t cookie;
+	struct dp_ip ip, peer;
+	uint16_t port, peer_port;
+};
+/*
+ * Its peer is gone and never answered. Was it chosen by the address of a service, another of its tasks answers in its
+ * stead when the client asks again; false: it was not, or there is no other.
+ */
+bool ebpf_detour(struct ebpf *e, const struct ebpf_conn *c);
+/* Does it go to another than its peer, who is there? */
+bool ebpf_is_detoured(struct ebpf *e, const struct ebpf_conn *c);
+
 /* ---- what the programs look up ---- */
 /* The machine's own addresses: what clients may dial published ports at. */
 int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err) MESH_MUST_CHECK;

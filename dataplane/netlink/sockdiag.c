@@ -148,3 +148,10 @@ bool sd_accepts(const struct sd_sock *s, const struct dp_ip *ip, uint16_t port)
 		return dp_ip_is_v4(ip);
 	return memcmp(&s->local, ip, sizeof(*ip)) == 0;
 }
+
+uint64_t sd_cookie(const struct sd_sock *s)
+{
+	struct inet_diag_sockid id;
+	memcpy(&id, s->id, sizeof(id));
+	return (uint64_t)id.idiag_cookie[1] << 32 | id.idiag_cookie[0];
+}

@@ -33,6 +33,8 @@ int sd_listening(int fd, struct sd_socks *out) MESH_MUST_CHECK;
  * CONFIG_INET_DIAG_DESTROY; -ENOENT when it is gone already.
  */
 int sd_destroy(int fd, const struct sd_sock *s) MESH_MUST_CHECK;
+/* The kernel's own number of a socket, as programs see it (bpf_get_socket_cookie). */
+uint64_t sd_cookie(const struct sd_sock *s);
 /* Does a packet to ip:port reach this listening socket? */
 bool sd_accepts(const struct sd_sock *s, const struct dp_ip *ip, uint16_t port);
 

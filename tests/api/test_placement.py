@@ -61,7 +61,7 @@ def test_constraints_and_generic_resources(fresh_lab):
     said = sorted(lab.exec(t, "sh", "-c", "echo $DOCKER_RESOURCE_GPU $DOCKER_RESOURCE_FPGA").stdout for t in tasks)
     assert said == ["card-a 1\n", "card-b 1\n"] and {lab.node_number(t) for t in tasks} == {2}
     assert "insufficient resources on 2 nodes" in waits(lab, "ml")
-    freed = [t for t in tasks if t["GenericResources"][0]["NamedResourceSpec"]["Value"] == "card-a"][0]
+    freed = [t for t in tasks if {"NamedResourceSpec": {"Kind": "gpu", "Value": "card-a"}} in t["GenericResources"]][0]
     lab.docker(2, "rm", "-f", freed["Status"]["ContainerStatus"]["ContainerID"])
     now = wait_for(lambda: [t for t in lab.running("ml") if t["ID"] not in {x["ID"] for x in tasks}], 30, "another to get the card")
     assert lab.exec(now[0], "sh", "-c", "echo $DOCKER_RESOURCE_GPU").stdout == "card-a\n"

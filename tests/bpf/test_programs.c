@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The tc and XDP programs under BPF_PROG_TEST_RUN. The tables are in programs/, by concept; here is what spans them. */
+#include "tests/bpf/programs/detour.h"
 #include "tests/bpf/programs/changes.h"
 #include "tests/bpf/programs/edges.h"
 #include "tests/bpf/programs/flood.h"
@@ -73,6 +74,7 @@ int main(void)
 		cmocka_unit_test(tunnel),
 		cmocka_unit_test(probes),
 		cmocka_unit_test(task),
+		cmocka_unit_test(detour),
 		cmocka_unit_test(arp),
 		cmocka_unit_test(edges),
 		cmocka_unit_test(no_client_port_is_free),

@@ -108,6 +108,24 @@ def test_crash_costs_what_was_open(lab):
     assert len(r["failures"]) < 60
 
 
+def test_a_connection_that_nobody_answered_gets_another_task(lab):
+    """A task's own node points its sockets at a task; one that is lost before it answers is replaced under the connection."""
+    lab.docker(1, "network", "create", "-d", "overlay", "blue")
+    lab.create("--name", "web", "--network", "blue", "--mode", "global", "--constraint", "node.hostname!=n1", IMAGE, n=2)
+    asks = lab.create("--name", "asks", "--network", "blue", "--constraint", "node.hostname==n1", IMAGE, "sleep", "1000")[0]
+    known(lab, 2)
+    one = "(wget -q -O- web:8000 >/tmp/o$i 2>/tmp/e$i; echo $? $(cat /tmp/e$i)) &"
+    assert lab.exec(asks, "sh", "-c", f"for i in 1 2 3 4; do {one} done; wait").stdout.split() == ["0"] * 4
+    lab.verb("cut", 3)
+    try:
+        out = lab.exec(asks, "sh", "-c", f"for i in $(seq 16); do {one} done; wait", timeout=90).stdout
+    finally:
+        lab.verb("heal", 3)
+    assert out.split("\n")[:-1] == ["0"] * 16, out
+    assert "version=1" in lab.exec(asks, "cat", "/tmp/o16").stdout
+    lab.wait_nodes()
+
+
 def test_cut_node_costs_others_under_two_seconds(lab):
     web(lab, 6)
     assert any(lab.node_number(t) == 3 for t in lab.running("web"))
