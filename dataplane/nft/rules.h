@@ -7,7 +7,7 @@
  * Wire:   as bpf/ingress.h: a published port that is taken in here for a task elsewhere leaves as the client sent it,
  *         in a frame for the task's MAC. "dup" sends it there; the original is dropped.
  * Flows:  connections to tasks of this node are connection tracking's. What is passed on is remembered in maps that
- *         the rules themselves fill ("flows", "syns", "datagrams"), for as long as its task is "live".
+ *         the rules themselves fill ("flows", "syns", "ended", "datagrams"), for as long as its task is "live".
  * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
  *         Connections that other nodes took in: conntrack mark, 31 bits of the node's address, and 1 << 31 when the
  *         task must not see the client (it has the same address as something of its own).
@@ -33,8 +33,7 @@ struct rules_in {
 	size_t n_ifaces;
 	const struct dp_ip *masquerade; /* tasks with a way out */
 	size_t n_masquerade;
-	uint32_t
-		flows_max; /* connections passed on that are remembered, of each of the three kinds; 0: RULES_FLOWS_MAX */
+	uint32_t flows_max; /* connections passed on that are remembered, of each kind; 0: RULES_FLOWS_MAX */
 };
 #define RULES_FLOWS_MAX 65536
 

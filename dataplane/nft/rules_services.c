@@ -53,6 +53,7 @@ static void remote_rules(struct rules *r, const struct rules_in *in, const struc
 	rules_chain(r, name, &body);
 	CLEAN_FREE char *verdict = xasprintf("goto %s", name);
 	rules_elem(r, verdict, "live\n0x%08x", rules_task_mark(&b->ip));
+	rules_elem(r, IP(&b->ip), "live_at\n0x%08x", rules_task_mark(&b->ip));
 }
 
 static void local_rules(struct rules *r, const struct ebpf_backend *b)

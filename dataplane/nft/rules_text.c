@@ -98,6 +98,7 @@ static const struct {
 	{ "map published", "inet_proto . inet_service : verdict" },
 	{ "map published_lo", "inet_proto . inet_service : verdict" },
 	{ "map live", "mark : verdict" },
+	{ "map live_at", "mark : ipv4_addr" },
 	{ "map hostports", "inet_proto . inet_service : ipv4_addr . inet_service" },
 	{ "map here", "mark . inet_proto . inet_service : ipv4_addr . inet_service" },
 	{ "map tunnelled", "ether_addr . inet_proto . inet_service : ipv4_addr . inet_service" },
@@ -107,6 +108,7 @@ static const struct {
 	{ "map hairpins", "ipv4_addr . ipv4_addr : ipv4_addr" },
 	{ "map flows", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
 	{ "map syns", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
+	{ "map ended", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
 	{ "map datagrams", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
 };
 const char *const rules_counting[RULES_COUNTING_MAX] = {
@@ -184,10 +186,29 @@ static const char base[] =
 	" ip daddr 127.0.0.0/8 meta l4proto . th dport vmap @published_lo\n"
 	" ip daddr @addrs meta l4proto . th dport vmap @published\n"
 	"}\n"
-	/* Where an older flow went, if that task is still there. A SYN begins a new one, also at the port of an old one. */
+	/*
+	 * Where an older flow went, if that task is still there. A SYN begins a new one, also at the port of an old one. What
+	 * has ended is remembered apart, or its last acknowledgements would keep it among those that live for hours.
+	 */
 	"chain anew {\n"
 	" delete @syns { @K : meta mark }\n"
 	" delete @flows { @K : meta mark }\n"
+	" delete @ended { @K : meta mark }\n"
+	"}\n"
+	"chain pass_on {\n"
+	" meta iif 0 meta mark vmap @live\n"
+	" dup to meta mark map @live_at device \"@V\" @E(passed_on) drop\n"
+	" goto anew\n"
+	"}\n"
+	"chain recall_ended {\n"
+	" update @ended { @K timeout 60s : meta mark }\n"
+	" goto pass_on\n"
+	"}\n"
+	"chain recall_flow {\n"
+	" tcp flags fin,rst delete @flows { @K : meta mark } goto recall_ended\n"
+	/* Now and then is often enough. */
+	" numgen random mod 32 0 update @flows { @K timeout 3h : meta mark }\n"
+	" goto pass_on\n"
 	"}\n"
 	"chain recall_datagram {\n"
 	" meta mark set @K map @datagrams\n"
@@ -197,8 +218,8 @@ static const char base[] =
 	"chain recall {\n"
 	" meta l4proto udp goto recall_datagram\n"
 	" tcp flags & (fin | syn | rst | ack) == syn goto anew\n"
-	" meta mark set @K map @flows\n"
-	" meta mark vmap @live\n"
+	" meta mark set @K map @flows goto recall_flow\n"
+	" meta mark set @K map @ended goto recall_ended\n"
 	" meta mark set @K map @syns\n"
 	" meta mark vmap @live\n"
 	" goto anew\n"
@@ -208,7 +229,7 @@ static const char base[] =
 	" @E(passed_on)\n"
 	" meta l4proto udp update @datagrams { @K timeout 3m : meta mark } return\n"
 	" tcp flags & (fin | syn | rst | ack) == syn update @syns { @K timeout 60s : meta mark } return\n"
-	" tcp flags & (fin | rst) != 0 update @flows { @K timeout 60s : meta mark } return\n"
+	" tcp flags & (fin | rst) != 0 update @ended { @K timeout 60s : meta mark } return\n"
 	" tcp flags & (fin | syn | rst) == 0 update @flows { @K timeout 3h : meta mark } return\n"
 	" @E(unheld)\n"
 	"}\n"

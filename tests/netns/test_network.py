@@ -366,6 +366,22 @@ def test_connections_keep_their_task(lab):
         assert all(c[0] == "moved" for c in udp) and all(c[2] == host for c in known), udp
 
 
+def test_ended_connections_are_forgotten_soon(lab):
+    """An nft node remembers for hours only what it passes on and is open."""
+    lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", "-p", "8053:8000/udp", IMAGE, n=3)
+    lab.wait_published(8080)
+    kept = [Kept(lab, a) for a in lab.addresses]
+    held = lambda k: lab.node_exec(k, "nft", "list", "map", "ip", "mesh_lb", "flows").stdout.count(" : 0x")
+    for k, a, driver in zip(lab.nodes, lab.addresses, lab.drivers):
+        before = held(k) if driver == "nft" else 0
+        for _ in range(30):
+            assert lab.fields(f"http://{a}:8080/")["version"] == "1"
+        if driver == "nft":
+            assert before > 0
+            wait_for(lambda: held(k) == before, 5, f"n{k} to forget what ended")
+    assert [k.ask() for k in kept] == [[], [], []]
+
+
 # ---- labels and splits ----
 
 def label(lab, *pairs):
