@@ -206,8 +206,8 @@ static const char base[] =
 	"}\n"
 	"chain recall_flow {\n"
 	" tcp flags fin,rst delete @flows { @K : meta mark } goto recall_ended\n"
-	/* Now and then is often enough. */
-	" numgen random mod 32 0 update @flows { @K timeout 3h : meta mark }\n"
+	/* Of a connection that says anything once a minute, the time does not run out by this. */
+	" numgen random mod 8 0 update @flows { @K timeout 3h : meta mark }\n"
 	" goto pass_on\n"
 	"}\n"
 	"chain recall_datagram {\n"
