@@ -112,9 +112,11 @@ static void itself(struct judge *j, const struct doctor_node *d)
 	if (r->driver && strncmp(r->driver, "nft", 3) == 0)
 		add(j, DOCTOR_WARNING, "driver", d, "a newer kernel, or meshd --data-plane ebpf to hear what it lacks",
 		    "the fallback driver runs, on kernel %s: %s", r->kernel, r->driver);
-	else if (!r->driver || strncmp(r->driver, "ebpf", 4) != 0)
-		add(j, DOCTOR_ERROR, "driver", d, "see the log of meshd there", "no data plane: %s",
-		    r->driver && *r->driver ? r->driver : "it is starting");
+	else if (!r->driver || !*r->driver)
+		add(j, DOCTOR_WARNING, "driver", d,
+		    "ask again in some seconds; if it stays, see the log of meshd there", "its data plane is starting");
+	else if (strncmp(r->driver, "ebpf", 4) != 0)
+		add(j, DOCTOR_ERROR, "driver", d, "see the log of meshd there", "no data plane: %s", r->driver);
 	for (size_t i = 0; i < r->leftovers.n; i++)
 		add(j, DOCTOR_WARNING, "leftover", d, NULL, "%s", r->leftovers.v[i]);
 	for (size_t i = 0; i < d->shadowed.n; i++)

@@ -124,6 +124,8 @@ static void versions_and_drivers(void **state)
 	EXPECT("warning port n1 -\ninfo tunnel n1 n2\nwarning driver n2 -\nwarning version n3 -\n");
 	nodes[2].error = "the node is not connected";
 	str_set(&nodes[1].report.driver, "");
+	EXPECT("warning port n1 -\ninfo tunnel n1 n2\nwarning driver n2 -\nerror node n3 -\n"); /* it is starting */
+	str_set(&nodes[1].report.driver, "none: no permission");
 	EXPECT("warning port n1 -\ninfo tunnel n1 n2\nerror driver n2 -\nerror node n3 -\n");
 }
 
