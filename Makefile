@@ -64,8 +64,8 @@ install_missing = for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/nul
 	  apt-get install -y --no-install-recommends $$missing >/dev/null; }; rc=$$?; \
 	  [ -z "$$mine" ] || rm -f /usr/sbin/policy-rc.d; (exit $$rc); }
 
-.PHONY: all check check-vm vm-deps clean demo demo-down deps fuzz golden-update help images includes install lint model sim soak tests \
-        bench-scheduler bench-tasks bench-update $(addprefix run-,check check-vm demo soak fuzz bench-scheduler bench-tasks bench-update)
+.PHONY: all check check-san check-vm vm-deps clean demo demo-down deps fuzz golden-update help images includes install lint model sim soak tests \
+        bench-scheduler bench-tasks bench-update $(addprefix run-,check check-san check-vm demo soak fuzz bench-scheduler bench-tasks bench-update)
 .DEFAULT_GOAL := all
 .SECONDARY: $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(BPF_SRC))
 all: $(B)/meshd $(B)/meshctl $(B)/mesh-shim ## build meshd, meshctl and the task shim into build/
@@ -149,6 +149,16 @@ check: deps ## install what is missing, build, run every test ring
 run-check: all tests images $(B)/bench/loadgen $(N)/meshd
 	$(THEN) includes
 	$(Q)/usr/bin/python3 tests/run.py --build $(B) $(CHECK)
+# Every ring but api; of netns what goes through most of the daemon. A report of any process that a test began is a failure.
+SAN_TESTS ?= test_metrics or test_trace or test_doctor or test_scale_in or test_exit_codes or test_images
+check-san: deps ## the rings under AddressSanitizer and UBSan (SAN_TESTS: pytest's -k for netns)
+	$(THEN) SAN=address,undefined run-check-san
+run-check-san: all tests images $(B)/bench/loadgen
+	$(Q)rm -f $(B)/report.[0-9]*
+	$(Q)export ASAN_OPTIONS=log_path=$(abspath $(B))/report UBSAN_OPTIONS=log_path=$(abspath $(B))/report:print_stacktrace=1; \
+	  MESH_SIM_SEEDS=40 MESH_SEEDS=10 /usr/bin/python3 tests/run.py --build $(B) unit golden sim bpf fuzz; rc=$$?; \
+	  MESH_TEST_SLOW=3 /usr/bin/python3 tests/run.py --build $(B) -k '$(SAN_TESTS)' netns || rc=1; \
+	  ! cat $(B)/report.[0-9]* 2>/dev/null && exit $$rc
 SEEDS ?= 2000
 sim: $(patsubst %.c,$(B)/%,$(wildcard tests/sim/test_*.c)) ## simulated clusters with faults, SEEDS schedules (default 2000)
 	$(Q)for t in $^; do MESH_SIM_SEEDS=$(SEEDS) $$t || exit 1; done
@@ -162,10 +172,12 @@ model: $(B)/tests/bpf/test_differential ## the packet path against a naive model
 # Only what the guest needs; where it cannot be had, tests/vm/boot.sh says so and skips.
 vm-deps:
 	$(Q)$(call install_missing,qemu-system-x86 kmod cpio busybox-static) || echo "qemu, kmod or cpio cannot be installed here"
-check-vm: deps vm-deps ## the same on Debian's stock kernel, in qemu (skips with a word where qemu is missing)
+# Twice what it needs on an idle machine; everything takes hours.
+VM_SECONDS ?= $(if $(filter all,$(VM_TESTS)),14400,2400)
+check-vm: deps vm-deps ## on Debian's stock kernel in qemu: 15 minutes; VM_TESTS=all or a pytest word for more (skips where qemu is missing)
 	$(THEN) run-check-vm
 run-check-vm: all tests images
-	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh 1500; rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
+	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh $(VM_SECONDS); rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
 includes: ## check that includes only point where docs/architecture.md says they may
 	$(Q)/usr/bin/python3 tests/includes.py
 golden-update: all tests ## rewrite the golden files from what the code says now

@@ -95,7 +95,7 @@ class Load:
     def stop(self, after=50):
         """{"ok": N, "failed": [[seconds, target, reason], ...], "hosts": {host: N}} once `after` more were started."""
         self.more(after)
-        out, _ = self.p.communicate("stop\n", timeout=60)
+        out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
         return json.loads(out)
 
 
