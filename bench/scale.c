@@ -345,6 +345,7 @@ static double run(const struct wrap_bpf *skel, int prog, int verdict)
 
 	frame_of(in);
 	memcpy(skel->bss->wrap.frame, in, sizeof(in));
+	skel->bss->wrap.len = sizeof(in);
 	need(!bpf_map_update_elem(bpf_map__fd(skel->maps.next), &zero, &prog, BPF_ANY), "tail call");
 	need(!bpf_prog_test_run_opts(bpf_program__fd(skel->progs.again), &o), "test run");
 	errno = 0;
