@@ -136,7 +136,7 @@ struct abi_runtime {
 	__u32 tunnel_mtu;         /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
 	__u32 other_ports;        /* kernel: a flow got another client port than its own, look for more of them */
 	__u32 via_device;         /* nonzero: tunnels through the VXLAN device after all, both ways */
-	__u64 removed[TABLE_MAX]; /* userspace: entries it took out of the tables that forget */
+	__u64 removed[TABLE_MAX]; /* both: entries taken out of the tables that forget */
 };
 _Static_assert(sizeof(struct abi_runtime) == 32 + 8 * TABLE_MAX, "runtime");
 

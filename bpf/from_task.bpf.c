@@ -250,7 +250,7 @@ static __always_inline void forget_vip_flow(const struct abi_iface *i, const str
 		return;
 	/* The SYN of a detour comes again, as long as nobody else has got the address. */
 	if (!detour_of(i, p->daddr, p->sport, p->dport, p->proto) || endpoint_of(i->vni, p->daddr))
-		bpf_map_delete_elem(&vip_flows, &k);
+		forget(&vip_flows, TABLE_VIP_FLOWS, &k);
 }
 
 static __always_inline bool is_own(const struct packet *p, const struct abi_iface *i)

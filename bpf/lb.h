@@ -67,23 +67,22 @@ static __always_inline bool is_local(const struct abi_addr *node)
 
 /*
  * begins: by its SYN, which anybody can send for everybody; those fill a table of their own. One that uses the ports of
- * an earlier flow again takes its place.
+ * an earlier flow again is not that one any more.
  */
 static __always_inline void remember(const struct abi_choice_key *k, __u32 i, bool begins)
 {
 	struct abi_backend *b = backend_of(i);
-	struct abi_choice *known;
 
 	if (!b)
 		return;
 	struct abi_choice c = { .backend = i, .uid = b->uid };
-	known = begins ? bpf_map_lookup_elem(&choices, k) : 0;
-	if (known)
-		*known = c;
-	else if (begins)
-		insert(&syn_choices, TABLE_SYN_CHOICES, k, &c);
-	else
+	if (!begins) {
 		insert(&choices, TABLE_CHOICES, k, &c);
+		return;
+	}
+	if (bpf_map_lookup_elem(&choices, k))
+		forget(&choices, TABLE_CHOICES, k);
+	insert(&syn_choices, TABLE_SYN_CHOICES, k, &c);
 }
 
 static __always_inline struct abi_choice_key choice_key(const struct packet *p)
@@ -269,7 +268,7 @@ static __noinline int remember_choice(const struct abi_service *s, const struct 
 	if (c->affine)
 		affine_keep(s, p->saddr, c->backend);
 	if (c->keep == KEEP_AFFINE)
-		bpf_map_delete_elem(&syn_choices, &k);
+		forget(&syn_choices, TABLE_SYN_CHOICES, &k);
 	else if (c->keep)
 		remember(&k, c->backend, c->keep == KEEP_SYN);
 	return 0;

@@ -149,6 +149,18 @@ static __always_inline long insert(void *map, enum abi_table table, const void *
 	return bpf_map_update_elem(map, key, value, BPF_ANY);
 }
 
+static __always_inline bool forget(void *map, enum abi_table table, const void *key)
+{
+	__u32 zero = 0;
+	struct abi_runtime *rt = bpf_map_lookup_elem(&runtime, &zero);
+
+	if (bpf_map_delete_elem(map, key))
+		return false;
+	if (rt)
+		__sync_fetch_and_add(&rt->removed[table], 1);
+	return true;
+}
+
 /* Element i of a map of segments. */
 #define SEGMENT_ELEM(map, per, i)                                                                                      \
 	({                                                                                                             \

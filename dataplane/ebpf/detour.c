@@ -61,7 +61,7 @@ static bool put(struct ebpf *e, const struct abi_flow_key *k, const struct abi_f
 {
 	if (bpf_map_update_elem(e->table_fd[TABLE_VIP_FLOWS], k, f, BPF_ANY))
 		return false;
-	e->runtime->removed[TABLE_VIP_FLOWS]--; /* the programs count what they put in */
+	__atomic_fetch_sub(&e->runtime->removed[TABLE_VIP_FLOWS], 1, __ATOMIC_RELAXED); /* the programs count what they put in */
 	return true;
 }
 

@@ -115,7 +115,7 @@ void ebpf_flow_purge(struct ebpf *e, const struct dp_ip *task)
 		struct flow_purge p = { .task = ebpf_addr(task).w[3], .fd = e->table_fd[t] };
 		/* A table that cannot be read ages out by itself. */
 		(void)each(e, t, on_purge, &p);
-		e->runtime->removed[t] += p.n;
+		__atomic_fetch_add(&e->runtime->removed[t], p.n, __ATOMIC_RELAXED);
 	}
 }
 

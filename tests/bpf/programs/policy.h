@@ -136,6 +136,15 @@ static void age_service(uint64_t key, uint64_t seconds)
 			e->services[i].changed_ns -= seconds * 1000000000u;
 }
 
+/* What earlier tests left fills the table, and a full one may forget what is new. */
+static void empty_choices(void)
+{
+	struct abi_choice_key k;
+
+	while (!bpf_map_get_next_key(e->table_fd[TABLE_CHOICES], NULL, &k))
+		assert_int_equal(bpf_map_delete_elem(e->table_fd[TABLE_CHOICES], &k), 0);
+}
+
 /* Datagram flows that are heard from soon after traffic was switched stay where they are, for good; others go along. */
 static void datagrams_through_a_switch(void **state)
 {
@@ -144,6 +153,7 @@ static void datagrams_through_a_switch(void **state)
 	int mine[40], n = 0;
 
 	(void)state;
+	empty_choices();
 	for (int i = 0; i < CROWD; i++)
 		states[i] = i < 2 ? DP_SERVING : DP_BACKEND_STATE_MAX;
 	set_affine(states, NULL, 0);
@@ -185,6 +195,16 @@ static void affinity(void **state)
 	states[0] = DP_SERVING;
 	set_affine(states, NULL, 3600);
 	set_port(8099, 77, false);
+	/* An earlier flow had the same ports. */
+	struct dp_ip client = ip_of(CLIENT), dst = ip_of(N1);
+	struct abi_choice_key earlier = { .client = ebpf_addr(&client).w[3],
+		                          .dst = ebpf_addr(&dst).w[3],
+		                          .cport = htons(20000),
+		                          .dport = htons(8099),
+		                          .proto = TCP };
+	struct abi_choice gone = { .backend = 1 };
+	empty_choices();
+	assert_int_equal(bpf_map_update_elem(e->table_fd[TABLE_CHOICES], &earlier, &gone, BPF_ANY), 0);
 	/* A SYN alone is nobody: anybody could have sent it. */
 	assert_int_equal(goes_to(0, SYN), 0);
 	assert_int_equal(table_stats("affinity").used, 0);
