@@ -240,7 +240,7 @@ def test_port_without_a_number_gets_one(lab):
 def test_driver_is_said(lab):
     """What a node's driver is, why, and what it cannot: once in its log, and by node inspect."""
     for k in lab.nodes:
-        said = wait_for(lambda: lab.driver(k), 10, "the node to say its driver")
+        said = lab.driver(k)
         assert re.match({"ebpf": "ebpf: ", "nft": "nft: as configured; cannot "}[lab.drivers[k - 1]], said), said
         assert lab.log(k).count(f'data plane is up driver="{said}"') == 1
 

@@ -275,8 +275,9 @@ class Lab:
         return next(k for k in self.nodes if self.node_id(k) == task["NodeID"])
 
     def driver(self, k, via=1):
-        """What node k says of its data plane: "nft: why; cannot ..."; an error until it has said so."""
-        return re.search(r"^Data Plane:\t+(.+)$", self.meshctl(via, "node", "inspect", "--pretty", f"n{k}").stdout, re.M)[1]
+        """What node k says of its data plane, once it does: "nft: why; cannot ..."."""
+        said = lambda: re.search(r"^Data Plane:\t+(.+)$", self.meshctl(via, "node", "inspect", "--pretty", f"n{k}").stdout, re.M)
+        return wait_for(said, 30, f"n{k} to say its driver")[1]
 
     def cannot(self, what, *nodes):
         """Does one of the nodes (none given: of all) say that its driver cannot do this?"""
