@@ -405,6 +405,8 @@ static void on_exited(uv_process_t *p, int64_t status, int sig)
 	e->sig = sig;
 	shut(&e->proc, &e->proc_on);
 	shut(&e->stream[IN], &e->stream_on[IN]);
+	if (e->console_on) /* a short command may end before its terminal was taken, with all it said in there */
+		on_console(&e->console, 0, UV_READABLE);
 	shut(&e->console, &e->console_on);
 	if (e->finished || (e->killing && kill_tree(e)))
 		return; /* kill_tick goes on until nothing is left */
