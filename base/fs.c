@@ -7,6 +7,7 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,6 +99,20 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void fs_remove_tree(const char *path)
 {
 	(void)nftw(path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+#define LOCK_TRIES 100
+#define LOCK_EVERY_US 10000
+int fs_lock(int fd)
+{
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (i == LOCK_TRIES)
+			return -EBUSY;
+		usleep(LOCK_EVERY_US);
+	}
+	return 0;
 }
 
 static __thread int64_t bytes; /* nftw has no argument for its visitor */

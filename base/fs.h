@@ -25,6 +25,11 @@ int fs_read(const char *path, size_t max, struct buf *out, struct mesh_err *err)
 int fs_make_dirs(const char *path, unsigned mode, struct mesh_err *err) MESH_MUST_CHECK;
 /* As far as it goes: what stays must be harmless. Never into another file system. */
 void fs_remove_tree(const char *path);
+/*
+ * An exclusive lock for as long as fd is open; -EBUSY: a process has it. What a killed process had just forked holds
+ * its descriptors until it has become another program, hence the second of patience.
+ */
+int fs_lock(int fd) MESH_MUST_CHECK;
 /* The sum of the sizes of its files; not of what is mounted in it. */
 int64_t fs_tree_bytes(const char *path);
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -44,7 +43,8 @@ static int take_lock(const char *dir, struct mesh_err *err)
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return mesh_fail(err, -errno, "cannot open '%s'", path);
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
+	int rc = fs_lock(fd);
+	if (rc == -EBUSY) {
 		ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? n : 0] = '\0';
 		close(fd);
@@ -52,9 +52,13 @@ static int take_lock(const char *dir, struct mesh_err *err)
 		                 "another meshd (pid %s) uses the state directory '%s'; stop it or give --state",
 		                 pid[0] ? pid : "unknown", dir);
 	}
+	if (rc) {
+		close(fd);
+		return mesh_fail(err, rc, "cannot lock '%s'", path);
+	}
 	int n = snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n) {
-		int rc = -errno;
+		rc = -errno;
 		close(fd);
 		return mesh_fail(err, rc, "cannot write '%s'", path);
 	}

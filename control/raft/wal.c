@@ -6,9 +6,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/raft/crc32c.h"
@@ -160,11 +160,10 @@ static int lock_dir(struct wal *w, struct mesh_err *err)
 	w->lock_fd = openat(w->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (w->lock_fd < 0)
 		return mesh_fail(err, -errno, "%s/lock", w->dir);
-	if (flock(w->lock_fd, LOCK_EX | LOCK_NB)) {
-		int code = errno == EWOULDBLOCK ? EBUSY : errno;
-		return mesh_fail(err, -code, "%s: another meshd uses this state directory", w->dir);
-	}
-	return 0;
+	int rc = fs_lock(w->lock_fd);
+	if (rc == -EBUSY)
+		return mesh_fail(err, rc, "%s: another meshd uses this state directory", w->dir);
+	return rc ? mesh_fail(err, rc, "%s/lock", w->dir) : 0;
 }
 
 static int load_snapshot(struct wal *w, struct wal_content *c, struct mesh_err *err)

@@ -189,7 +189,7 @@ def test_soak(lab):
         wait_for(lambda: lab.raw(1, "DELETE", f"/networks/{name}")[0] in (204, 404), 30, f"network {name} to go")
     lab.wait_running("base", 4, 120)
     # Where base's tasks are may differ: each has links here, a route, and an endpoint without a network.
-    placed = ("map ifaces", "map endpoints", "links", "nft elements", "routes", "mounts")
+    placed = ("map ifaces", "map endpoints", "links", "nft", "nft elements", "routes", "mounts")
     spread = lambda c: {key: v for key, v in c.items() if key not in ("tasks", "files", *placed)}
 
     def settled():

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -46,6 +48,24 @@ static void a_file_is_replaced_whole(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(access(tmp, F_OK), -1);
 	buf_fini(&b);
+}
+
+static void a_lock_waits_for_what_a_dead_process_forked(void **state)
+{
+	(void)state;
+	CLEAN_FREE char *path = xasprintf("%s/lock", dir);
+	CLEAN_CLOSE int one = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	CLEAN_CLOSE int two = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fs_lock(one), 0);
+	assert_int_equal(fs_lock(two), -EBUSY);
+	pid_t child = fork();
+	if (!child) {
+		usleep(50000);
+		_exit(0);
+	}
+	close(TAKE_FD(one));
+	assert_int_equal(fs_lock(two), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
 static void a_failed_write_leaves_the_old_file(void **state)
@@ -102,6 +122,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_file_is_replaced_whole, make_dir, drop_dir),
+		cmocka_unit_test_setup_teardown(a_lock_waits_for_what_a_dead_process_forked, make_dir, drop_dir),
 		cmocka_unit_test_setup_teardown(a_failed_write_leaves_the_old_file, make_dir, drop_dir),
 		cmocka_unit_test_setup_teardown(reading_is_bounded_and_says_what_is_missing, make_dir, drop_dir),
 		cmocka_unit_test_setup_teardown(trees_are_made_measured_and_removed, make_dir, drop_dir),
