@@ -616,11 +616,11 @@ const struct command cmd_top = {
 	.usage = "[OPTIONS] [CONTAINER [ps OPTIONS]]",
 	.summary = "Display the traffic of the cluster's services, or the running processes of a container",
 	.more = "Without a container: connections, packets and bytes a second of every service and of each of its "
-	        "tasks, over\n"
+		"tasks, over\n"
 		"all nodes, and what was dropped, until interrupted. Packets and bytes are those of published ports "
-	        "and of\n"
+		"and of\n"
 		"the tasks' own networks; resets are TCP's, sent by a task or to it; errors are connections that were "
-	        "reset\n"
+		"reset\n"
 		"before they were open and those that found no task; CONNECT is the mean time of a handshake.\n"
 		"Ask a manager. The same counters are on GET /metrics of every node.",
 	FLAGS(top_flags),

@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define WRAP_WORDS 8 /* 64 bytes */
+#define WRAP_WORDS 8        /* 64 bytes */
 #define WRAP_OUTER_WORDS 14 /* of what comes in a tunnel */
 
 /* The end of the connection that differs from flow to flow. */
