@@ -16,6 +16,7 @@
 
 #include "dataplane/ebpf/internal.h"
 #include "tests/bpf/programs/frame.h"
+#include "tests/support/bpf_calls.h"
 
 #define NODES 3
 #define TASKS 6
@@ -59,14 +60,6 @@ static uint32_t rnd(uint32_t n)
 
 /* ---- names ---- */
 
-static struct dp_ip ip_of(const char *text)
-{
-	struct dp_ip ip;
-
-	assert_int_equal(dp_ip_parse(text, &ip, NULL), 0);
-	return ip;
-}
-
 static const char *task_ip(int t, bool overlay, char out[16])
 {
 	snprintf(out, 16, "10.0.%d.%d", overlay, 21 + t);
@@ -85,14 +78,6 @@ static int task_by(const uint8_t last[2], bool overlay)
 
 	return last[0] == overlay && t >= 0 && t < TASKS ? t : -1;
 }
-
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		int _rc = (call);                                                                                      \
-		if (_rc)                                                                                               \
-			fail_msg("%s: %d %s", #call, _rc, mesh_err_text(&err, _rc));                                   \
-	} while (0)
 
 /* ---- the way of a frame through the nodes ---- */
 

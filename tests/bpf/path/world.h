@@ -30,6 +30,7 @@
 #include "base/mem.h"
 #include "bpf/abi.h"
 #include "dataplane/ebpf/ebpf.h"
+#include "tests/support/bpf_calls.h"
 
 enum ns { HOME, CLIENT, N1, N2, T1, T2, NS_MAX };
 static int ns_fd[NS_MAX];
@@ -76,22 +77,6 @@ static void run(const char *fmt, ...)
 	if (system(cmd) != 0)
 		fail_msg("%s", cmd);
 }
-
-static struct dp_ip ip_of(const char *text)
-{
-	struct dp_ip ip;
-
-	assert_int_equal(dp_ip_parse(text, &ip, NULL), 0);
-	return ip;
-}
-
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err _err = {};                                                                             \
-		int _rc = (call);                                                                                      \
-		if (_rc)                                                                                               \
-			fail_msg("%s: %d %s", #call, _rc, mesh_err_text(&_err, _rc));                                  \
-	} while (0)
 
 /* ---- topology ---- */
 
@@ -164,7 +149,7 @@ static void attach_task(struct node *n, unsigned ifindex, const char *dev, uint3
 	struct ebpf_iface i = { .ifindex = ifindex, .vni = vni, .ip = ip_of(addr), .task = 7 };
 
 	host_mac(dev, i.host_mac);
-	OK(ebpf_attach_task(n->e, &i, &_err));
+	OK(ebpf_attach_task(n->e, &i, &err));
 }
 
 /* ---- desired state, as the data plane's core would set it ---- */
@@ -182,9 +167,9 @@ static void set_service(struct node *n, uint64_t key, uint32_t vni, const char *
 	struct ebpf_endpoint e1 = { .vni = vni, .ip = b[0].ip, .node = b[0].node, .local = b[0].local };
 	struct ebpf_endpoint e2 = { .vni = vni, .ip = b[1].ip, .node = b[1].node, .local = b[1].local };
 
-	OK(ebpf_set_endpoint(n->e, &e1, &_err));
-	OK(ebpf_set_endpoint(n->e, &e2, &_err));
-	OK(ebpf_set_service(n->e, &s, &_err));
+	OK(ebpf_set_endpoint(n->e, &e1, &err));
+	OK(ebpf_set_endpoint(n->e, &e2, &err));
+	OK(ebpf_set_service(n->e, &s, &err));
 }
 
 static void set_all(struct node *n)
@@ -208,29 +193,29 @@ static void set_all(struct node *n)
 		                  .ip = ip_of(first ? "10.0.0.11" : "10.0.0.12") };
 
 	enter(n->ns);
-	OK(ebpf_attach(n->e, EBPF_UPLINK, n->uplink, &_err));
-	OK(ebpf_attach(n->e, EBPF_LO, 1, &_err));
-	OK(ebpf_attach(n->e, EBPF_VXLAN, n->vxlan, &_err));
-	OK(ebpf_set_host_addr(n->e, &self, &_err));
+	OK(ebpf_attach(n->e, EBPF_UPLINK, n->uplink, &err));
+	OK(ebpf_attach(n->e, EBPF_LO, 1, &err));
+	OK(ebpf_attach(n->e, EBPF_VXLAN, n->vxlan, &err));
+	OK(ebpf_set_host_addr(n->e, &self, &err));
 	struct ebpf_way none = {}, way = { .ifindex = n->uplink, .next_hop = first ? a2 : a1, .mtu = 1500 };
-	OK(ebpf_set_node(n->e, &a1, first ? &none : &way, &_err));
-	OK(ebpf_set_node(n->e, &a2, first ? &way : &none, &_err));
-	OK(ebpf_set_network(n->e, &in, &_err));
-	OK(ebpf_set_network(n->e, &ov, &_err));
+	OK(ebpf_set_node(n->e, &a1, first ? &none : &way, &err));
+	OK(ebpf_set_node(n->e, &a2, first ? &way : &none, &err));
+	OK(ebpf_set_network(n->e, &in, &err));
+	OK(ebpf_set_network(n->e, &ov, &err));
 	attach_task(n, n->eth0, "heth0", 4097, first ? "10.0.1.11" : "10.0.1.12");
 	attach_task(n, n->eth1, "heth1", 4096, first ? "10.0.0.11" : "10.0.0.12");
 	set_service(n, 11, 4096, "10.0.0.11", "10.0.0.12");
 	set_service(n, 12, 4097, "10.0.1.11", "10.0.1.12");
-	OK(ebpf_set_vip(n->e, &vip, 12, &_err));
-	OK(ebpf_set_port(n->e, &tcp, &_err));
-	OK(ebpf_set_port(n->e, &udp, &_err));
-	OK(ebpf_set_port(n->e, &host, &_err));
+	OK(ebpf_set_vip(n->e, &vip, 12, &err));
+	OK(ebpf_set_port(n->e, &tcp, &err));
+	OK(ebpf_set_port(n->e, &udp, &err));
+	OK(ebpf_set_port(n->e, &host, &err));
 }
 
 static void open_node(struct node *n)
 {
 	enter(n->ns);
-	OK(ebpf_open(&n->c, &n->e, &_err));
+	OK(ebpf_open(&n->c, &n->e, &err));
 	set_all(n);
 	ebpf_sweep(n->e);
 }

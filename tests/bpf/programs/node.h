@@ -18,6 +18,7 @@
 
 #include "dataplane/ebpf/internal.h"
 #include "tests/bpf/programs/frame.h"
+#include "tests/support/bpf_calls.h"
 
 enum dev { UP0, H0, H1, H2, VX, LO, DEV_MAX };
 #define INGRESS_VNI 4096
@@ -247,22 +248,6 @@ static void run_rows(const struct row *rows, size_t n)
 #define RUN(rows) run_rows(rows, ARRAY_SIZE(rows))
 
 /* ---- the node ---- */
-
-static struct dp_ip ip_of(const char *text)
-{
-	struct dp_ip ip;
-
-	assert_int_equal(dp_ip_parse(text, &ip, NULL), 0);
-	return ip;
-}
-
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		int _rc = (call);                                                                                      \
-		if (_rc)                                                                                               \
-			fail_msg("%s: %d %s", #call, _rc, mesh_err_text(&err, _rc));                                   \
-	} while (0)
 
 static void set_backend(uint64_t key, uint32_t vni, const char *ip, const char *node, enum dp_backend_state state)
 {
