@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "control/meshd/options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -102,8 +103,9 @@ static int parse_generic(struct options *o, const char *text, struct mesh_err *e
 {
 	char *end;
 	const char *eq = strchr(text, '=');
+	errno = 0;
 	long long n = eq ? strtoll(eq + 1, &end, 10) : 0;
-	if (!eq || eq == text || !eq[1] || n < 0)
+	if (!eq || eq == text || !eq[1] || n < 0 || (!*end && errno))
 		return mesh_fail(err, MESH_E_USAGE, "--node-generic-resource '%s': must be KIND=NUMBER or KIND=NAME",
 		                 text);
 	char *kind = xasprintf("%.*s", (int)(eq - text), text);

@@ -59,8 +59,8 @@ static const struct abi_backend *another(const struct ebpf *e, const struct serv
 
 static bool put(struct ebpf *e, const struct abi_flow_key *k, const struct abi_flow *f)
 {
-	if (bpf_map_update_elem(e->table_fd[TABLE_VIP_FLOWS], k, f, BPF_ANY))
-		return false;
+	if (bpf_map_update_elem(e->table_fd[TABLE_VIP_FLOWS], k, f, BPF_NOEXIST))
+		return !bpf_map_update_elem(e->table_fd[TABLE_VIP_FLOWS], k, f, BPF_ANY);
 	__atomic_fetch_sub(&e->runtime->removed[TABLE_VIP_FLOWS], 1,
 	                   __ATOMIC_RELAXED); /* the programs count what they put in */
 	return true;
