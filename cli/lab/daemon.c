@@ -25,17 +25,37 @@ static void pid_path(const struct lab *l, int node, char *out)
 	snprintf(out, LAB_STR + 16, "%s/meshd.pid", dir);
 }
 
+/*
+ * The command line of a process, its strings ended by NUL. While a process is exec'ing it has none for a moment, though
+ * it lives; a kernel thread never has one. -> its length, 0 when there is none.
+ */
+static size_t command_line(pid_t pid, char *text, size_t cap)
+{
+	char path[64];
+
+	CLEAN_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+	for (int left = 100; left > 0; left--) {
+		CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? -1 : read(fd, text, cap - 1);
+		if (n > 0) {
+			text[n] = 0;
+			return (size_t)n;
+		}
+		if (n < 0 || poll(&ended, 1, 1) != 0)
+			break;
+	}
+	return 0;
+}
+
 /* A pid alone proves nothing after a reboot or a wrap: the command line must name this node. */
 static bool is_our_daemon(pid_t pid, const char *name)
 {
-	char path[64], text[4096];
-
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
+	char text[4096];
+	size_t n = command_line(pid, text, sizeof(text));
 	bool after_name = false;
 	for (char *p = text; p < text + n; p += strlen(p) + 1) {
 		if (after_name && !strcmp(p, name))

@@ -136,6 +136,17 @@ def reaches(lab, address):
     return meshctl("lab", "client", "--name", lab, "--", "/usr/bin/python3", "-c", code, check=False).returncode == 0
 
 
+def test_start_of_a_daemon_behind_wrappers(lab, tmp_path):
+    """While a process execs it has no command line for a moment: that is no death."""
+    wrapper = tmp_path / "meshd"
+    real = os.environ.get("MESHD") or os.path.join(BUILD, "meshd")
+    wrapper.write_text(f'#!/bin/sh\nexport N=$((N + 1))\n[ $N -gt 300 ] && exec {real} "$@"\nexec "$0" "$@"\n')
+    wrapper.chmod(0o755)
+    meshctl("lab", "stop", "--name", NAME, "n2")
+    env = dict(os.environ, MESHD=str(wrapper))
+    subprocess.run([MESHCTL, "lab", "start", "--name", NAME, "n2"], check=True, env=env, timeout=60)
+
+
 def test_cut_and_heal(lab):
     address = nodes(lab)["n2"]["address"]
     until("n2 is reached", lambda: reaches(lab, address))
