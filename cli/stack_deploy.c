@@ -183,6 +183,9 @@ static int check_external(struct deploy *d, const char *name, struct mesh_err *e
 	if (!strcmp(name, "host") || !strcmp(name, "none") || !strcmp(name, "bridge"))
 		return 0;
 	rc = api_get(d->c, &net, err, "/networks/%s", arg);
+	/* What starts an id by chance is not what the file means. */
+	if (!rc && strcmp(js(net, "Name"), name) && strcmp(js(net, "Id"), name))
+		rc = MESH_E_NOT_FOUND;
 	if (rc == MESH_E_NOT_FOUND)
 		return mesh_fail(err, rc,
 		                 "network \"%s\" is declared as external, but could not be found. You need to create a "
