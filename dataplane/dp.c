@@ -339,6 +339,23 @@ static int choose_driver(struct dp *d, const char *want, struct mesh_err *err)
 	return 0;
 }
 
+/* The driver that was chosen does not start: another one, if what is wanted leaves the choice. */
+static int choose_again(struct dp *d, const char *want, int code, struct mesh_err *err)
+{
+	struct mesh_err why = *err;
+	struct dp_probed probed = { .code = code, .tried = true, .why = mesh_err_text(&why, code) };
+	struct dp_choice choice = { 0 };
+	int rc = dp_choose(want, &probed, &choice, err);
+	if (rc)
+		return rc;
+	log_warn("the ebpf driver does not start, the nft driver takes its place reason=\"%s\"", probed.why);
+	d->drv->close(d);
+	d->drv = choice.drv;
+	memcpy(d->driver, choice.text, sizeof(d->driver));
+	*err = (struct mesh_err){ 0 };
+	return 0;
+}
+
 /* What belongs to the process alone. */
 static void release(struct dp *d)
 {
@@ -434,10 +451,20 @@ static int open_fds(struct dp *d, struct mesh_err *err)
 	return 0;
 }
 
-static int open_driver(struct dp *d, struct mesh_err *err)
+static int open_driver(struct dp *d, const char *want, struct mesh_err *err)
 {
+	struct mesh_err story = { 0 };
 	int rc = d->cgroup ? make_dirs(d->cgroup, err) : 0;
-	return rc ? rc : d->drv->open(d, err);
+	if (rc)
+		return rc;
+	rc = d->drv->open(d, &story);
+	if (rc && d->drv == &dp_driver_ebpf) {
+		rc = choose_again(d, want, rc, &story);
+		rc = rc ? rc : d->drv->open(d, &story);
+	}
+	if (rc && err)
+		*err = story;
+	return rc;
 }
 
 static int open_all(struct dp *d, const struct dp_config *c, struct mesh_err *err)
@@ -463,7 +490,7 @@ static int open_all(struct dp *d, const struct dp_config *c, struct mesh_err *er
 	if (rc < 0)
 		return rc;
 	d->vxlan_ifindex = rc;
-	rc = open_driver(d, err);
+	rc = open_driver(d, c->driver, err);
 	if (!rc && d->drv->tunnel_mtu)
 		d->drv->tunnel_mtu(d, d->underlay_mtu - OVERLAY_OVERHEAD);
 	if (!rc)

@@ -21,10 +21,12 @@ int dp_choose(const char *want, const struct dp_probed *probed, struct dp_choice
 		out->drv = &dp_driver_ebpf;
 		snprintf(out->text, sizeof(out->text), "ebpf: kernel %.64s has all it needs", probed->kernel);
 	} else if (forced) {
-		return mesh_fail(err, probed->code, "driver ebpf: %s", probed->why);
+		return mesh_fail(err, probed->code, "driver ebpf%s: %s; meshd --data-plane auto takes nft instead",
+		                 probed->tried ? " does not start" : "", probed->why);
 	} else {
 		out->drv = &dp_driver_nft;
-		snprintf(out->text, sizeof(out->text), "nft: no eBPF (%.60s); " NFT_LIMITS, probed->why);
+		snprintf(out->text, sizeof(out->text), "nft: %s (%.160s); " NFT_LIMITS,
+		         probed->tried ? "eBPF does not start" : "no eBPF", probed->why);
 	}
 	return 0;
 }

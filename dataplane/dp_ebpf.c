@@ -57,6 +57,8 @@ static void ebpf_drv_close(struct dp *d)
 	ways_close(d->ways);
 	vec_fini(&d->xdp_uplinks);
 	ebpf_close(d->ebpf);
+	d->ways = NULL;
+	d->ebpf = NULL;
 }
 
 static void ebpf_drv_destroy(struct dp *d)

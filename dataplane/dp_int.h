@@ -112,12 +112,14 @@ extern const struct dp_driver dp_driver_ebpf, dp_driver_nft;
 
 /* dp_choose.c: the driver for what is wanted ("auto", "ebpf", "nft"; NULL: auto) on a kernel that was probed for ebpf. */
 struct dp_probed {
-	int code; /* 0: it has all */
+	int code;   /* 0: it has all */
+	bool tried; /* the kernel has all, and the driver did not start all the same: code and why are of that */
 	const char *why, *kernel;
 };
+#define DP_DRIVER_TEXT 448
 struct dp_choice {
 	const struct dp_driver *drv;
-	char text[320]; /* which, why, what it cannot */
+	char text[DP_DRIVER_TEXT]; /* which, why, what it cannot */
 };
 int dp_choose(const char *want, const struct dp_probed *probed, struct dp_choice *out,
               struct mesh_err *err) MESH_MUST_CHECK;
@@ -138,7 +140,7 @@ struct dp {
 	struct ebpf_network local;
 	void (*report)(void *arg, struct dp_report *r);
 	void *arg;
-	char driver[320];
+	char driver[DP_DRIVER_TEXT];
 
 	pthread_t thread;
 	pthread_mutex_t lock;

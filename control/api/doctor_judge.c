@@ -102,6 +102,23 @@ static void clock_of(struct judge *j, const struct doctor_node *d)
 	    "its clock is %.1f s %s the manager's", (double)off / 1e9, way);
 }
 
+/* What to do follows from why it runs, which its text says (dataplane/dp_choose.c). */
+static const char *mend_of_nft(const char *driver)
+{
+	static const char *const all[][2] = {
+		{ "nft: as configured", "if it is not meant to: meshd --data-plane auto" },
+		{ "nft: eBPF does not start",
+		  "the kernel refuses the programs: see that no security module or lockdown "
+		  "forbids bpf() to meshd, else try another kernel; meshd tries "
+		  "again when it is restarted" },
+		{ "nft: no eBPF (eBPF needs CAP", "start meshd as root, or with these capabilities" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (strncmp(driver, all[i][0], strlen(all[i][0])) == 0)
+			return all[i][1];
+	return "a kernel that has it (Debian 12's 6.1 does)";
+}
+
 static void itself(struct judge *j, const struct doctor_node *d)
 {
 	const struct doctor_report *r = &d->report;
@@ -110,7 +127,7 @@ static void itself(struct judge *j, const struct doctor_node *d)
 		    "meshd %s, the manager runs %s", r->version, j->v[0].report.version);
 	clock_of(j, d);
 	if (r->driver && strncmp(r->driver, "nft", 3) == 0)
-		add(j, DOCTOR_WARNING, "driver", d, "a newer kernel, or meshd --data-plane ebpf to hear what it lacks",
+		add(j, DOCTOR_WARNING, "driver", d, mend_of_nft(r->driver),
 		    "the fallback driver runs, on kernel %s: %s", r->kernel, r->driver);
 	else if (!r->driver || !*r->driver)
 		add(j, DOCTOR_WARNING, "driver", d,

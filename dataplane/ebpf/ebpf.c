@@ -142,6 +142,14 @@ void ebpf_destroy(struct ebpf *e)
 	ebpf_free(e);
 }
 
+void ebpf_remove(const char *pin_dir)
+{
+	CLEAN_FREE char *links = xasprintf("%s/links", pin_dir), *dir = xstrdup(pin_dir);
+	struct ebpf left = { .pin_dir = dir, .link_dir = links };
+
+	ebpf_detach_all(&left);
+}
+
 void ebpf_set_tunnel_mtu(struct ebpf *e, uint32_t mtu)
 {
 	e->runtime->tunnel_mtu = mtu;

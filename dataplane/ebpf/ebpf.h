@@ -50,6 +50,8 @@ int ebpf_open(const struct ebpf_config *c, struct ebpf **out, struct mesh_err *e
 void ebpf_close(struct ebpf *e);
 /* Detaches and unpins everything, then frees. */
 void ebpf_destroy(struct ebpf *e);
+/* The same of what another run left there, without loading anything: also where nothing can be loaded. */
+void ebpf_remove(const char *pin_dir);
 
 /* Are devices attached to by tcx links? If not, this kernel has none and clsact filters do the same. */
 bool ebpf_has_tcx(const struct ebpf *e);

@@ -19,8 +19,8 @@
 #include "from_xdp.skel.h"
 #include "sock.skel.h"
 
-/* The last warning of libbpf, for the error; one thread loads. */
-static _Thread_local char last_warning[200];
+/* What libbpf says first of a load that fails, for the error: the rest only follows from it. One thread loads. */
+static _Thread_local char first_warning[200];
 
 static int on_libbpf_print(enum libbpf_print_level level, const char *fmt, va_list args)
 {
@@ -32,7 +32,8 @@ static int on_libbpf_print(enum libbpf_print_level level, const char *fmt, va_li
 	line[strcspn(line, "\n")] = '\0';
 	/* A prefilter that is there already is fine. */
 	if (!strstr(line, "Exclusivity flag on")) {
-		snprintf(last_warning, sizeof(last_warning), "%s", line);
+		if (!first_warning[0])
+			snprintf(first_warning, sizeof(first_warning), "%s", line);
 		log_debug("libbpf %s", line);
 	}
 	return 0;
@@ -114,6 +115,7 @@ static struct abi_config abi_config_of(const struct ebpf_config *c, bool handove
 #define LOAD(e, c, field, name)                                                                                        \
 	({                                                                                                             \
 		int _rc = 0;                                                                                           \
+		first_warning[0] = '\0';                                                                               \
 		(e)->field = name##__open();                                                                           \
 		if (!(e)->field) {                                                                                     \
 			_rc = -errno;                                                                                  \
@@ -145,7 +147,7 @@ static void load_xdp(struct ebpf *e, const struct ebpf_config *c)
 	int rc = LOAD(e, c, xdp, from_xdp_bpf);
 	if (rc) {
 		snprintf(e->xdp_reason, sizeof(e->xdp_reason), "the kernel does not take the program (%s, %.100s)",
-		         strerror(-rc), last_warning);
+		         strerror(-rc), first_warning);
 		from_xdp_bpf__destroy(e->xdp);
 		e->xdp = NULL;
 		return;
@@ -287,13 +289,12 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	int rc;
 
 	libbpf_set_print(on_libbpf_print);
-	last_warning[0] = '\0';
 	if ((mkdir(c->pin_dir, 0700) && errno != EEXIST) || (mkdir(e->map_dir, 0700) && errno != EEXIST) ||
 	    (mkdir(e->link_dir, 0700) && errno != EEXIST))
 		return mesh_fail(err, -errno, "bpf pin directory '%s'", c->pin_dir);
 	rc = load_all(e, c);
 	if (rc)
-		return mesh_fail(err, rc, "loading the BPF programs (%s)", last_warning);
+		return mesh_fail(err, rc, "loading the BPF programs (%s)", first_warning);
 	rc = open_maps(e);
 	if (rc)
 		return mesh_fail(err, rc, "opening the BPF maps");

@@ -31,7 +31,7 @@ ip neigh add 192.0.2.2 lladdr 02:42:0a:00:00:0b dev {like}0 nud permanent
 ip rule add from 192.0.2.0/24 lookup 777 pref 777
 nft 'add table ip {mark}_lb2; add chain ip {mark}_lb2 c {{ type filter hook forward priority 5; }}; add rule ip {mark}_lb2 c ip saddr 192.0.2.9 counter drop'
 nft 'add table inet x{mark}; add set inet x{mark} tasks {{ type ipv4_addr; elements = {{ 10.0.0.11 }}; }}'
-tc qdisc add dev {like}0 clsact
+tc qdisc add dev {like}0 clsact 2>/dev/null || true # without tcx an uplink has one from us
 tc filter add dev {like}0 ingress pref 28005 protocol ip u32 match ip src 192.0.2.77 action drop || true
 """
 

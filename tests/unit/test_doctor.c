@@ -129,6 +129,25 @@ static void versions_and_drivers(void **state)
 	EXPECT("warning port n1 -\ninfo tunnel n1 n2\nerror driver n2 -\nerror node n3 -\n");
 }
 
+/* How to mend it follows from why the fallback runs. */
+static void mends_of_nft(void **state)
+{
+	static const char *const all[][2] = {
+		{ "nft: as configured; cannot", "meshd --data-plane auto" },
+		{ "nft: eBPF does not start (loading: Permission denied); cannot", "the kernel refuses the programs" },
+		{ "nft: no eBPF (eBPF needs CAP_BPF, ...); cannot", "start meshd as root" },
+		{ "nft: no eBPF (this kernel lacks bpf_redirect_peer); cannot", "a kernel that has it" },
+	};
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		CLEAN_FREE char *text = NULL;
+		str_set(&nodes[1].report.driver, all[i][0]);
+		CLEAN_FREE char *got = judged(&text);
+		assert_string_equal(got, "warning driver n2 -\n");
+		assert_non_null(strstr(text, all[i][1]));
+	}
+}
+
 static void lost(size_t a, size_t b)
 {
 	str_set(&way(a, b)->tunnel, "no answer");
@@ -282,8 +301,8 @@ int main(void)
 {
 #define JUDGE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		JUDGE(all_is_well), JUDGE(clocks),           JUDGE(versions_and_drivers), JUDGE(firewalls),
-		JUDGE(black_hole),  cmocka_unit_test(sizes), cmocka_unit_test(rulesets),
+		JUDGE(all_is_well), JUDGE(clocks),     JUDGE(versions_and_drivers), JUDGE(mends_of_nft),
+		JUDGE(firewalls),   JUDGE(black_hole), cmocka_unit_test(sizes),     cmocka_unit_test(rulesets),
 	};
 	return cmocka_run_group_tests_name("doctor", tests, NULL, NULL);
 }

@@ -14,23 +14,30 @@ static void test_choice(void **state)
 	static const struct {
 		const char *want;
 		int probed;
+		bool tried;
 		int rc;
 		const struct dp_driver *drv;
 		const char *says;
 	} all[] = {
-		{ "auto", 0, 0, &dp_driver_ebpf, "ebpf: kernel 6.1.0 has all it needs" },
-		{ NULL, 0, 0, &dp_driver_ebpf, "ebpf: " },
-		{ "", 0, 0, &dp_driver_ebpf, "ebpf: " },
-		{ "ebpf", 0, 0, &dp_driver_ebpf, "ebpf: " },
-		{ "nft", 0, 0, &dp_driver_nft, "nft: as configured; cannot " },
-		{ "auto", MESH_E_UNSUPPORTED, 0, &dp_driver_nft, "nft: no eBPF (this kernel lacks it); cannot " },
-		{ "auto", -EPERM, 0, &dp_driver_nft, "nft: no eBPF (this kernel lacks it); cannot " },
-		{ "nft", MESH_E_UNSUPPORTED, 0, &dp_driver_nft, "nft: as configured; cannot " },
-		{ "ebpf", MESH_E_UNSUPPORTED, MESH_E_UNSUPPORTED, NULL, "driver ebpf: this kernel lacks it" },
-		{ "bridge", 0, MESH_E_INVALID, NULL, "driver 'bridge': one of auto, ebpf, nft" },
+		{ "auto", 0, false, 0, &dp_driver_ebpf, "ebpf: kernel 6.1.0 has all it needs" },
+		{ NULL, 0, false, 0, &dp_driver_ebpf, "ebpf: " },
+		{ "", 0, false, 0, &dp_driver_ebpf, "ebpf: " },
+		{ "ebpf", 0, false, 0, &dp_driver_ebpf, "ebpf: " },
+		{ "nft", 0, false, 0, &dp_driver_nft, "nft: as configured; cannot " },
+		{ "auto", MESH_E_UNSUPPORTED, false, 0, &dp_driver_nft,
+		  "nft: no eBPF (this kernel lacks it); cannot " },
+		{ "auto", -EPERM, false, 0, &dp_driver_nft, "nft: no eBPF (this kernel lacks it); cannot " },
+		{ "nft", MESH_E_UNSUPPORTED, false, 0, &dp_driver_nft, "nft: as configured; cannot " },
+		{ "ebpf", MESH_E_UNSUPPORTED, false, MESH_E_UNSUPPORTED, NULL, "driver ebpf: this kernel lacks it" },
+		/* The kernel has all, and its verifier takes no program. */
+		{ "auto", -EACCES, true, 0, &dp_driver_nft,
+		  "nft: eBPF does not start (this kernel lacks it); cannot " },
+		{ "ebpf", -EACCES, true, -EACCES, NULL,
+		  "driver ebpf does not start: this kernel lacks it; meshd --data-plane auto takes nft instead" },
+		{ "bridge", 0, false, MESH_E_INVALID, NULL, "driver 'bridge': one of auto, ebpf, nft" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		struct dp_probed probed = { all[i].probed, "this kernel lacks it", "6.1.0" };
+		struct dp_probed probed = { all[i].probed, all[i].tried, "this kernel lacks it", "6.1.0" };
 		struct dp_choice c = { 0 };
 		struct mesh_err err = { 0 };
 		assert_int_equal(dp_choose(all[i].want, &probed, &c, &err), all[i].rc);
@@ -43,9 +50,10 @@ static void test_choice(void **state)
 static void test_all_is_said(void **state)
 {
 	(void)state;
-	struct dp_probed probed = { -EPERM,
-		                    "a reason that is longer than what there is room for, by quite a bit, and more",
-		                    "6" };
+	struct dp_probed probed = { .code = -EPERM, .tried = true, .kernel = "6" };
+	char why[300] = "";
+	memset(why, 'w', sizeof(why) - 1);
+	probed.why = why;
 	struct dp_choice c = { 0 };
 	assert_int_equal(dp_choose("auto", &probed, &c, NULL), 0);
 	assert_string_equal(c.text + strlen(c.text) - 6, "serves");
