@@ -78,7 +78,8 @@ void dp_close(struct dp *d);
 /* Stops the thread and removes every trace from the kernel: leaving the swarm. */
 void dp_destroy(struct dp *d);
 
-/* "ebpf" or "nft", and why; valid as long as d. */
+/* "ebpf" or "nft", why, and what it cannot; valid as long as d, shorter than DP_DRIVER_TEXT. */
+#define DP_DRIVER_TEXT 448
 const char *dp_driver(const struct dp *d);
 
 /* Takes delta. Several queued deltas may be applied in one pass; the last version is reported. */

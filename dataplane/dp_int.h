@@ -116,7 +116,6 @@ struct dp_probed {
 	bool tried; /* the kernel has all, and the driver did not start all the same: code and why are of that */
 	const char *why, *kernel;
 };
-#define DP_DRIVER_TEXT 448
 struct dp_choice {
 	const struct dp_driver *drv;
 	char text[DP_DRIVER_TEXT]; /* which, why, what it cannot */

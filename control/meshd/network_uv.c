@@ -35,7 +35,7 @@ struct network {
 	struct mesh_err open_err;
 	struct VEC(struct asked) asked;
 	char why_not[400]; /* why dp is NULL */
-	char driver[448];
+	char driver[DP_DRIVER_TEXT];
 	char run_dir[PATH_MAX], cgroup[PATH_MAX], underlay[64];
 	struct dp_host *host; /* last report */
 	struct network_watcher {

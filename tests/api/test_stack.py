@@ -338,7 +338,7 @@ def test_refusals(lab, stack):
     assert p.stderr == ('network "n" is declared as external, but could not be found. You need to create a swarm-scoped network '
                         "before the stack is deployed\n")
     start_of_an_id = lab.meshctl(1, "network", "inspect", "-f", "{{.Id}}", "ingress").stdout[:8]
-    p = stack(f"services: {{s: {{image: 'mesh-demo:1', networks: [n]}}}}\nnetworks: {{n: {{external: true, name: {start_of_an_id}}}}}", rc=1)
+    p = stack(f"services: {{s: {{image: 'mesh-demo:1', networks: [n]}}}}\nnetworks: {{n: {{external: true, name: '{start_of_an_id}'}}}}", rc=1)
     assert p.stderr.startswith(f'network "{start_of_an_id}" is declared as external, but could not be found.')
     assert not services(lab)
     p = stack("services: {s: {image: 'mesh-demo:1', secrets: [z]}}\nsecrets: {z: {external: true}}", rc=1)

@@ -93,7 +93,7 @@ for part in ${VM_PARTS:-tables path auto nft netns}; do
 	nft) cluster nft 'nft: as configured' ;;
 	netns)
 		if [ "$ALL" ]; then ring ''; else ring "${VM_TESTS:-$NETNS}"; fi
-		[ "${VM_TESTS:-}" ] || skip "test_connections_keep_their_task" "its datagram flows rest longer here than they are remembered"
+		[ "${VM_TESTS:-}" ] || skip "test_connections_keep_their_task" "with mixed drivers a datagram flow changed its task here once, not explained"
 		[ "${VM_TESTS:-}" ] || skip "the rest of the netns ring" "takes hours here (VM_TESTS=all, or a word of its tests)"
 		;;
 	esac
