@@ -16,6 +16,7 @@
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/show.h"
+#include "cli/compose/compose.h"
 #include "cli/stack.h"
 
 #define POLL_MS 150

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Role: what the stack commands share (stack.c, stack_deploy.c). */
+/* Role: what the stack commands share. */
 #ifndef MESH_CLI_STACK_H
 #define MESH_CLI_STACK_H
 
 #include <jansson.h>
 
 #include "cli/command.h"
-#include "cli/compose/compose.h"
 
 extern const struct command stack_deploy_command, stack_config_command;
 
@@ -16,6 +15,8 @@ int stack_objects(struct cli *c, const char *kind, const char *stack, json_t **o
                   struct mesh_err *err) MESH_MUST_CHECK;
 /* Removes objects that stack_objects found, saying so. Failures are printed; returns how many there were. */
 int stack_remove(struct cli *c, const char *kind, const char *noun, json_t *objects);
+/* But for what says nothing, and what daemons fill in. */
+bool stack_same_spec(const json_t *a, const json_t *b);
 void pause_ms(int ms);
 int64_t mono_ms(void);
 

@@ -1,165 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* stack deploy and stack config: compose files -> objects of the cluster. */
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
+/* stack deploy: a plan made of compose files -> objects of the cluster. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/buf.h"
 #include "base/map.h"
 #include "cli/api.h"
-#include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/service.h"
 #include "cli/show.h"
 #include "cli/stack.h"
+#include "cli/stack_files.h"
 
 #define POLL_MS 150
 /* A dependency that only has to be started is waited for this long, then deploying goes on. */
 #define STARTED_WAIT_MS 30000
 #define UPDATE_TRIES 5
 #define VERSION_LABEL "mesh.stack.version-of"
-
-/* ---- reading files ------------------------------------------------------------------------------- */
-
-static const char *env_get(void *arg, const char *name)
-{
-	(void)arg;
-	return getenv(name);
-}
-
-static int read_fd(int fd, size_t max, struct buf *out)
-{
-	ssize_t n;
-
-	while ((n = read(fd, buf_reserve(out, 65536), 65536)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		out->len += (size_t)n;
-		if (out->len > max)
-			return -EFBIG;
-	}
-	return 0;
-}
-
-static int read_path(void *arg, const char *path, size_t max, struct buf *out, struct mesh_err *err)
-{
-	CLEAN_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-
-	(void)arg;
-	if (fd < 0)
-		return mesh_fail(err, -errno, "open %.300s", path);
-	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
-		return mesh_fail(err, MESH_E_INVALID, "open %.300s: not a regular file", path);
-	int rc = read_fd(fd, max, out);
-	if (rc == -EFBIG)
-		return mesh_fail(err, MESH_E_INVALID, "open %.300s: larger than %zu KiB", path, max / 1024);
-	return rc < 0 ? mesh_fail(err, rc, "read %.300s", path) : 0;
-}
-
-struct input {
-	struct VEC(struct compose_file) files;
-	char workdir[PATH_MAX];
-	struct compose_opts opts;
-	struct compose compose;
-};
-
-static void input_fini(struct input *in)
-{
-	for (size_t i = 0; i < in->files.len; i++) {
-		free((char *)in->files.data[i].name);
-		free((char *)in->files.data[i].text);
-	}
-	vec_fini(&in->files);
-	compose_fini(&in->compose);
-}
-
-static int input_add(struct input *in, const char *name, struct mesh_err *err)
-{
-	struct buf text = { 0 };
-	int rc;
-
-	if (!strcmp(name, "-"))
-		rc = read_fd(0, COMPOSE_MAX_FILE, &text);
-	else
-		rc = read_path(NULL, name, COMPOSE_MAX_FILE, &text, err);
-	if (rc == -EFBIG)
-		rc = mesh_fail(err, MESH_E_INVALID, "the stack file is larger than %u MiB", COMPOSE_MAX_FILE >> 20);
-	else if (rc < 0 && !strcmp(name, "-"))
-		rc = mesh_fail(err, rc, "standard input");
-	if (rc < 0) {
-		buf_fini(&text);
-		return rc;
-	}
-	struct compose_file f = { .name = xstrdup(strcmp(name, "-") ? name : "stdin"), .len = text.len };
-	f.text = buf_take_str(&text);
-	vec_push(&in->files, f);
-	return 0;
-}
-
-static int find_workdir(struct input *in, const char *first, struct mesh_err *err)
-{
-	CLEAN_FREE char *dir = strcmp(first, "-") && strrchr(first, '/')
-	                               ? xstrndup(first, (size_t)(strrchr(first, '/') - first + 1))
-	                               : xstrdup(".");
-
-	if (!realpath(dir, in->workdir))
-		return mesh_fail(err, -errno, "%.300s", dir);
-	return 0;
-}
-
-/* -c a.yml -c b.yml, or -c a.yml,b.yml */
-static int input_load(struct cli *c, struct input *in, bool raw, struct mesh_err *err)
-{
-	const struct str_list *given = flag_list(c, "compose-file");
-	int rc = given->n ? 0 : mesh_fail(err, MESH_E_INVALID, "specify a Compose file (with --compose-file)");
-
-	for (size_t i = 0; i < given->n && !rc; i++) {
-		CLEAN_FREE char *names = xstrdup(given->v[i]);
-		char *save = NULL;
-		for (char *name = strtok_r(names, ",", &save); name && !rc; name = strtok_r(NULL, ",", &save)) {
-			if (!in->files.len)
-				rc = find_workdir(in, name, err);
-			if (!rc)
-				rc = input_add(in, name, err);
-		}
-	}
-	in->opts = (struct compose_opts){
-		.env = { env_get, NULL }, .read = read_path, .workdir = in->workdir, .home = getenv("HOME"), .raw = raw
-	};
-	return rc < 0 ? rc : compose_load(&in->compose, in->files.data, in->files.len, &in->opts, err);
-}
-
-static void print_warnings(struct compose *compose)
-{
-	for (size_t i = 0; i < compose->warnings.n; i++)
-		fprintf(stderr, "warning: %s\n", compose->warnings.v[i]);
-	strs_clear(&compose->warnings);
-	fflush(stderr);
-}
-
-static int run_config(struct cli *c, struct mesh_err *err)
-{
-	struct input in = { 0 };
-	struct buf out = { 0 };
-	int rc = input_load(c, &in, flag_bool(c, "skip-interpolation"), err);
-
-	if (!rc) {
-		print_warnings(&in.compose);
-		compose_emit(&in.compose, &out);
-		fwrite(out.data, 1, out.len, stdout);
-	}
-	buf_fini(&out);
-	input_fini(&in);
-	return rc;
-}
 
 /* ---- networks ------------------------------------------------------------------------------------ */
 
@@ -543,72 +400,6 @@ static int wait_for(struct deploy *d, const char *service, const json_t *dep, st
 
 /* ---- services ------------------------------------------------------------------------------------ */
 
-/* Without what says nothing: null, "", 0, false, {}, [], and what daemons fill in. */
-static json_t *essence(const json_t *v)
-{
-	const char *key;
-	json_t *item, *out;
-	size_t i;
-
-	if (json_is_object(v)) {
-		out = json_object();
-		json_object_foreach((json_t *)v, key, item)
-		{
-			json_t *e = essence(item);
-			if (e)
-				json_object_set_new(out, key, e);
-		}
-		return json_object_size(out) ? out : (json_decref(out), NULL);
-	}
-	if (json_is_array(v)) {
-		out = json_array();
-		json_array_foreach((json_t *)v, i, item)
-		{
-			json_t *e = essence(item);
-			json_array_append_new(out, e ? e : json_null());
-		}
-		return json_array_size(out) ? out : (json_decref(out), NULL);
-	}
-	if (json_is_real(v) && json_real_value(v) == (double)(json_int_t)json_real_value(v))
-		return json_real_value(v) != 0 ? json_integer((json_int_t)json_real_value(v)) : NULL;
-	bool says = !json_is_null(v) && !json_is_false(v) && !(json_is_string(v) && !json_string_length(v)) &&
-	            !(json_is_integer(v) && !json_integer_value(v));
-	return says ? json_incref((json_t *)v) : NULL;
-}
-
-static void drop_default(json_t *o, const char *path, const char *value)
-{
-	if (!strcmp(js(o, path), value))
-		jdel(o, path);
-}
-
-static json_t *comparable(const json_t *spec)
-{
-	JSON_CLEAN copy = json_deep_copy(spec);
-
-	/* {} says which mode it is and would vanish. */
-	if (jo(copy, "Mode.Global"))
-		jset(copy, "Mode.Global.is", json_true());
-	if (jo(copy, "Mode.GlobalJob"))
-		jset(copy, "Mode.GlobalJob.is", json_true());
-	if (jo(copy, "Mode.Replicated") && !jo(copy, "Mode.Replicated.Replicas"))
-		jset(copy, "Mode.Replicated.Replicas", json_integer(1));
-	if (jo(copy, "Mode.Replicated"))
-		jset(copy, "Mode.Replicated.is", json_true());
-	drop_default(copy, "TaskTemplate.Runtime", "container");
-	drop_default(copy, "TaskTemplate.ContainerSpec.Isolation", "default");
-	drop_default(copy, "EndpointSpec.Mode", "vip");
-	return essence(copy);
-}
-
-static bool same_spec(const json_t *a, const json_t *b)
-{
-	JSON_CLEAN x = comparable(a);
-	JSON_CLEAN y = comparable(b);
-
-	return json_equal(x, y);
-}
-
 static void print_answer(const json_t *answer)
 {
 	json_t *w;
@@ -670,7 +461,7 @@ static void image_of_update(struct deploy *d, json_t *spec, const json_t *old, c
 /* Posting the same again starts a paused update anew; else it would only forget what to roll back to. */
 static bool up_to_date(const json_t *spec, const json_t *old)
 {
-	return !strstr(js(old, "UpdateStatus.State"), "paused") && same_spec(spec, jo(old, "Spec"));
+	return !strstr(js(old, "UpdateStatus.State"), "paused") && stack_same_spec(spec, jo(old, "Spec"));
 }
 
 static int post_update(struct deploy *d, json_t *spec, const json_t *old, const char *headers, struct mesh_err *err)
@@ -827,17 +618,17 @@ static int resolve_mode(struct cli *c, struct mesh_err *err)
 static int run_deploy(struct cli *c, struct mesh_err *err)
 {
 	struct deploy d = { .c = c, .stack = c->args[0] };
-	struct input in = { 0 };
+	struct stack_files in = { 0 };
 	int rc = stack_name_check(d.stack, err);
 
 	if (!rc)
 		rc = resolve_mode(c, err);
 	if (!rc)
-		rc = input_load(c, &in, false, err);
+		rc = stack_files_load(c, &in, false, err);
 	if (!rc)
 		rc = compose_plan(&in.compose, d.stack, &d.plan, err);
 	if (!rc || in.compose.root)
-		print_warnings(&in.compose);
+		stack_print_warnings(&in.compose);
 	if (!rc)
 		rc = check_manager(c, err);
 	if (!rc)
@@ -854,7 +645,7 @@ static int run_deploy(struct cli *c, struct mesh_err *err)
 	strs_clear(&d.unused);
 	json_decref(d.plan);
 	json_decref(d.services);
-	input_fini(&in);
+	stack_files_fini(&in);
 	return rc;
 }
 
@@ -868,11 +659,6 @@ static const struct flag deploy_flags[] = {
 	  "Query the registry to resolve image digest and supported platforms", "always changed never" },
 	{ "wait-timeout", 0, F_DURATION, NULL, "5m", "How long to wait for a service that another depends on" },
 	{ "with-registry-auth", 0, F_BOOL, NULL, NULL, "Send registry authentication details to Swarm agents" },
-};
-
-static const struct flag config_flags[] = {
-	{ "compose-file", 'c', F_LIST, "strings", NULL, "Path to a Compose file, or \"-\" to read from stdin" },
-	{ "skip-interpolation", 0, F_BOOL, NULL, NULL, "Skip interpolation and output only merged config" },
 };
 
 const struct command stack_deploy_command = {
@@ -890,12 +676,4 @@ const struct command stack_deploy_command = {
 	.comp = "stack",
 	.example = "  meshctl stack deploy -c shop.yml shop\n"
 		   "  meshctl stack deploy -c shop.yml -c production.yml --prune shop",
-};
-const struct command stack_config_command = {
-	.name = "config",
-	.summary = "Outputs the final config file, after doing merges and interpolations",
-	FLAGS(config_flags),
-	.run = run_config,
-	.local = true,
-	.example = "  meshctl stack config -c shop.yml -c production.yml",
 };
