@@ -147,6 +147,7 @@ void ebpf_remove(const char *pin_dir)
 	CLEAN_FREE char *links = xasprintf("%s/links", pin_dir), *dir = xstrdup(pin_dir);
 	struct ebpf left = { .pin_dir = dir, .link_dir = links };
 
+	ebpf_hear_libbpf();
 	ebpf_detach_all(&left);
 }
 

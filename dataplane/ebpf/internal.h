@@ -163,6 +163,8 @@ static inline void *segments_at(const struct segments *s, uint32_t i)
 }
 
 /* load.c */
+/* What libbpf says goes to our log, not to standard error: before the first use of it that may fail. */
+void ebpf_hear_libbpf(void);
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_unload(struct ebpf *e);
 

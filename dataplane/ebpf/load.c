@@ -39,6 +39,11 @@ static int on_libbpf_print(enum libbpf_print_level level, const char *fmt, va_li
 	return 0;
 }
 
+void ebpf_hear_libbpf(void)
+{
+	libbpf_set_print(on_libbpf_print);
+}
+
 static const struct {
 	enum bpf_prog_type type;
 	enum bpf_func_id func;
@@ -54,7 +59,7 @@ static const struct {
 
 int ebpf_probe(struct mesh_err *err)
 {
-	libbpf_set_print(on_libbpf_print);
+	ebpf_hear_libbpf();
 	int rc = libbpf_probe_bpf_map_type(BPF_MAP_TYPE_ARRAY, NULL);
 	if (rc == -EPERM || (rc == 0 && geteuid() != 0))
 		return mesh_fail(err, -EPERM, "eBPF needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN");
@@ -288,7 +293,7 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 {
 	int rc;
 
-	libbpf_set_print(on_libbpf_print);
+	ebpf_hear_libbpf();
 	if ((mkdir(c->pin_dir, 0700) && errno != EEXIST) || (mkdir(e->map_dir, 0700) && errno != EEXIST) ||
 	    (mkdir(e->link_dir, 0700) && errno != EEXIST))
 		return mesh_fail(err, -errno, "bpf pin directory '%s'", c->pin_dir);

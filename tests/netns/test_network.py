@@ -243,6 +243,7 @@ def test_driver_is_said(lab):
         said = lab.driver(k)
         assert re.match({"ebpf": "ebpf: ", "nft": "nft: as configured; cannot "}[lab.drivers[k - 1]], said), said
         log = lab.log(k)  # of all its daemons
+        assert "libbpf:" not in log
         assert 1 <= log.count(f'data plane is up driver="{said}"') <= log.count("meshd is up")
 
 
