@@ -3,6 +3,7 @@
  * The nft driver behind struct dp_driver. Setting and deleting are only noted by the pass in d->have: commit makes
  * the whole of it one transaction.
  */
+#include <dirent.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/vfs.h>
@@ -50,11 +51,27 @@ static int attach_vxlan(struct dp *d, struct mesh_err *err)
 	return rc ? mesh_fail(err, rc, "address of %s", d->wire.vxlan_name) : 0;
 }
 
+/* Is anything pinned in a directory there? The kernel itself puts files beside them. */
+static bool has_pins(const char *path, bool top)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *e;
+	bool found = false;
+	while (dir && !found && (e = readdir(dir))) {
+		CLEAN_FREE char *below = xasprintf("%s/%s", path, e->d_name);
+		if (e->d_name[0] != '.')
+			found = e->d_type == DT_DIR ? top && has_pins(below, false) : !top;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 /* Programs of an earlier run, or of one that did not start, would go on beside us. */
 static void no_ebpf(struct dp *d)
 {
 	struct statfs st;
-	if (statfs(d->pin_dir, &st) == 0 && (unsigned long)st.f_type == BPF_FS_MAGIC)
+	if (statfs(d->pin_dir, &st) == 0 && (unsigned long)st.f_type == BPF_FS_MAGIC && has_pins(d->pin_dir, true))
 		ebpf_remove(d->pin_dir);
 }
 

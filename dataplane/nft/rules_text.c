@@ -375,9 +375,10 @@ static void load_set(struct buf *out, const char *mark, const char *set, const s
 		buf_puts(out, " }\n");
 }
 
-static void load_netdev(const struct rules_in *in, struct buf *out)
+/* how: flush, so that the hook of before stays and no frame passes without it; or delete. */
+static void load_netdev(const struct rules_in *in, const char *how, struct buf *out)
 {
-	buf_printf(out, "add table netdev %s_lb\ndelete table netdev %s_lb\n", in->mark, in->mark);
+	buf_printf(out, "add table netdev %s_lb\n%s table netdev %s_lb\n", in->mark, how, in->mark);
 	/* Frames for tasks come to a device with a MAC of its own: the stack would take them for others'. */
 	buf_printf(out,
 	           "table netdev %s_lb {\nchain frames {\n type filter hook ingress device \"%s\" priority 0; policy "
@@ -405,10 +406,9 @@ static void drop_stale(const char *mark, const struct rules *r, const struct nft
 			buf_printf(out, "delete counter ip %s_lb %s\n", mark, e->key);
 }
 
-void rules_adopt_text(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)
+static void fill(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)
 {
 	const char *text;
-	load_netdev(in, out);
 	buf_printf(out, "add table ip %s_lb\nflush table ip %s_lb\ntable ip %s_lb {\n", in->mark, in->mark, in->mark);
 	put_sets(out, in);
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
@@ -425,9 +425,16 @@ void rules_adopt_text(const struct rules_in *in, const struct rules *r, const st
 	drop_stale(in->mark, r, found, out);
 }
 
+void rules_adopt_text(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)
+{
+	load_netdev(in, "flush", out);
+	fill(in, r, found, out);
+}
+
 void rules_load_text(const struct rules_in *in, const struct rules *r, struct buf *out)
 {
 	static const struct nft_found nothing;
+	load_netdev(in, "delete", out);
 	buf_printf(out, "add table ip %s_lb\ndelete table ip %s_lb\n", in->mark, in->mark);
-	rules_adopt_text(in, r, &nothing, out);
+	fill(in, r, &nothing, out);
 }
