@@ -19,7 +19,10 @@ void nft_found_fini(struct nft_found *f)
 		free(e->value);
 	MAP_FOREACH(&f->elems, e)
 		free(e->value);
+	MAP_FOREACH(&f->rules, e)
+		free(e->value);
 	map_fini(&f->chains);
+	map_fini(&f->rules);
 	map_fini(&f->counters);
 	map_fini(&f->elems);
 }
@@ -44,6 +47,17 @@ static void take_chain(const void *p, size_t n, struct nft_found *out)
 	const char *name = nfnl_text(nfnl_find(p, n, NFTA_CHAIN_NAME));
 	if (name)
 		map_put(&out->chains, name, out);
+}
+
+static void take_rule(const void *p, size_t n, struct nft_found *out)
+{
+	const char *chain = nfnl_text(nfnl_find(p, n, NFTA_RULE_CHAIN));
+	if (!chain)
+		return;
+	size_t *count = map_get(&out->rules, chain);
+	if (!count)
+		map_put(&out->rules, chain, count = XNEW(size_t));
+	(*count)++;
 }
 
 static void take_counter(const void *p, size_t n, struct nft_found *out)
@@ -89,6 +103,8 @@ void nft_found_take(void *arg, int type, const void *p, size_t n)
 		return;
 	if (type == NFT_MSG_NEWCHAIN)
 		take_chain(p, n, r->out);
+	else if (type == NFT_MSG_NEWRULE)
+		take_rule(p, n, r->out);
 	else if (type == NFT_MSG_NEWOBJ)
 		take_counter(p, n, r->out);
 	else if (type == NFT_MSG_NEWSETELEM)
@@ -115,6 +131,11 @@ static int dump(struct nfnl *l, int type, const char *table, const char *set, st
 int nft_read_chains(struct nfnl *l, const char *table, struct nft_found *out)
 {
 	return dump(l, NFT_MSG_GETCHAIN, table, NULL, out);
+}
+
+int nft_read_rules(struct nfnl *l, const char *table, struct nft_found *out)
+{
+	return dump(l, NFT_MSG_GETRULE, table, NULL, out);
 }
 
 int nft_read_counters(struct nfnl *l, const char *table, struct nft_found *out)

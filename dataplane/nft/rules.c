@@ -275,6 +275,7 @@ void rules_build(const struct rules_in *in, struct rules *out)
 	map_fini(&used);
 	ifaces(out, in);
 	routes(out, in);
+	rules_standing(out, in);
 }
 
 void rules_fini(struct rules *r)

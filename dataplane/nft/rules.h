@@ -6,6 +6,9 @@
  *         are elements, counters, and chains of one service ("v_", "p_", "o_") or backend ("r_", "l_").
  * Wire:   as bpf/ingress.h: a published port that is taken in here for a task elsewhere leaves as the client sent it,
  *         in a frame for the task's MAC. "dup" sends it there; the original is dropped.
+ * Anew:   a set that is flushed and filled, or a chain, in one transaction is missed by packets for a moment, and a
+ *         connection that began then stays untranslated. So a daemon that starts changes what differs and no more: the
+ *         set "standing" holds the hash of each chain's text, and one of all that never changes.
  * Flows:  connections to tasks of this node are connection tracking's. What is passed on is remembered in maps that
  *         the rules themselves fill ("flows", "syns", "ended", "datagrams"), for as long as its task is "live".
  * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
@@ -87,6 +90,19 @@ extern const char *const rules_counting[RULES_COUNTING_MAX]; /* their names */
 void rules_load_text(const struct rules_in *in, const struct rules *r, struct buf *out);
 /* The same around what was counted and remembered by an earlier run, of which found is left. */
 void rules_adopt_text(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out);
+/* The text of "nft list set" or "list map": its elements, into elems as those of struct rules. */
+void rules_take_listed(const char *set, const char *text, struct map *elems);
+/* Sets and maps whose elements rules_build makes and nothing counts, "set NAME" or "map NAME"; NULL past the last. */
+const char *rules_listed(size_t i);
+/*
+ * What an earlier run left, as the rules it was made from, so that rules_change_text leads to r. listed: of all those
+ * sets. false: what never changes is not what it should be, and out is empty.
+ */
+bool rules_left(const struct rules_in *in, const struct rules *r, const struct nft_found *found,
+                const struct map *listed, struct rules *out);
+/* The table of frames as nft lists it: is it what it should be? */
+bool rules_frames_stand(const struct rules_in *in, const char *text);
+void rules_frames_text(const struct rules_in *in, struct buf *out);
 /* From a to b; empty when they are equal. */
 void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
 

@@ -28,6 +28,8 @@ const char *rules_refused(struct rules *r, uint64_t service, char out[32]);
 
 const struct item *rules_service(const struct rules_in *in, uint64_t key);
 
+/* rules_text.c: the elements of "standing". */
+void rules_standing(struct rules *r, const struct rules_in *in);
 /* rules_services.c: the chains of a virtual address, and of a service behind a published port. */
 void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vip);
 void rules_published(struct rules *r, const struct rules_in *in, const struct item *svc);

@@ -76,6 +76,7 @@ static const struct {
 	const char *name, *type;
 	enum set_kind kind;
 } sets[] = {
+	{ "set standing", "mark . mark" },
 	{ "set addrs", "ipv4_addr" },
 	{ "set nodes", "ipv4_addr" },
 	{ "set tasks", "ipv4_addr" },
@@ -353,6 +354,113 @@ static void put_sets(struct buf *out, const struct rules_in *in)
 	}
 }
 
+static void put_table(struct buf *out, const struct rules_in *in)
+{
+	const char *text;
+	buf_printf(out, "table ip %s_lb {\n", in->mark);
+	put_sets(out, in);
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		buf_printf(out, "counter %s { }\n", rules_fixed_counter(i, &text));
+	put_base(out, in);
+	buf_puts(out, "}\n");
+}
+
+/* ---- what stands --------------------------------------------------------------------------------- */
+
+struct hash_text {
+	char s[40];
+};
+static struct hash_text standing_of(const char *name, const char *text)
+{
+	CLEAN_FREE char *all = xasprintf("%s\n%s", name, text);
+	uint64_t h = hash64(all, strlen(all));
+	struct hash_text t;
+	snprintf(t.s, sizeof(t.s), "standing\n0x%08x . 0x%08x", (uint32_t)(h >> 32), (uint32_t)h);
+	return t;
+}
+
+static struct hash_text base_standing(const struct rules_in *in)
+{
+	struct buf text = { 0 };
+	put_table(&text, in);
+	struct hash_text t = standing_of("", buf_str(&text));
+	buf_fini(&text);
+	return t;
+}
+
+void rules_standing(struct rules *r, const struct rules_in *in)
+{
+	MAP_FOREACH(&r->chains, e)
+		rules_elem(r, "", "%s", standing_of(e->key, e->value).s);
+	rules_elem(r, "", "%s", base_standing(in).s);
+}
+
+static size_t rules_found_in(const struct nft_found *found, const char *chain)
+{
+	const size_t *n = map_get(&found->rules, chain);
+	return n ? *n : 0;
+}
+
+/* Lines, of which the last need not be ended. */
+static size_t lines(const char *text)
+{
+	size_t n = 0;
+	for (; *text; text += strcspn(text, "\n"), text += *text == '\n')
+		n++;
+	return n;
+}
+
+/* Has every chain with a hook, and what they jump to, as many rules as it should? Somebody may have removed some. */
+static bool base_is_whole(const struct nft_found *found)
+{
+	size_t n = 0;
+	CLEAN_FREE char *chain = NULL;
+	for (const char *p = base; *p; p += strcspn(p, "\n") + 1) {
+		if (strncmp(p, "chain ", 6) == 0) {
+			free(chain);
+			chain = xstrndup(p + 6, strcspn(p + 6, " "));
+			n = 0;
+		} else if (*p == '}') {
+			if (!map_has(&found->chains, chain) || rules_found_in(found, chain) != n)
+				return false;
+		} else {
+			n += strncmp(p, " type ", 6) != 0;
+		}
+	}
+	return true;
+}
+
+const char *rules_listed(size_t i)
+{
+	for (size_t k = 0; k < ARRAY_SIZE(sets); k++)
+		if (sets[k].kind == WANTED && i-- == 0)
+			return sets[k].name;
+	return NULL;
+}
+
+void rules_take_listed(const char *set, const char *text, struct map *elems)
+{
+	const char *p = strstr(text, "elements = {");
+	if (!p)
+		return;
+	p += strlen("elements = {");
+	size_t left = strcspn(p, "}");
+	while (left) {
+		size_t n = strcspn(p, ",}");
+		CLEAN_FREE char *one = xstrndup(p, n);
+		p += n + (n < left);
+		left -= n + (n < left);
+		char *from = one + strspn(one, " \t\n"), *colon = strstr(from, " : ");
+		for (char *end = from + strlen(from); end > from && strchr(" \t\n", end[-1]);)
+			*--end = '\0';
+		if (colon)
+			*colon = '\0';
+		CLEAN_FREE char *key = xasprintf("%s\n%s", set, from);
+		if (*from)
+			free(map_put(elems, key, xstrdup(colon ? colon + 3 : "")));
+	}
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------- */
 
 /* One command a set: the elements of intervals are checked against each other. */
@@ -392,6 +500,39 @@ static bool is_of_service(const char *chain)
 	return strchr("vporl", chain[0]) && chain[1] == '_';
 }
 
+bool rules_left(const struct rules_in *in, const struct rules *r, const struct nft_found *found,
+                const struct map *listed, struct rules *out)
+{
+	if (!map_has(listed, base_standing(in).s) || !base_is_whole(found))
+		return false;
+	MAP_FOREACH(&found->chains, e) {
+		const char *text = is_of_service(e->key) ? map_get(&r->chains, e->key) : NULL;
+		bool same = text && map_has(listed, standing_of(e->key, text).s) &&
+		            rules_found_in(found, e->key) == lines(text);
+		if (is_of_service(e->key))
+			map_put(&out->chains, e->key, xstrdup(same ? text : ""));
+	}
+	MAP_FOREACH(&found->counters, e)
+		if (strncmp(e->key, RULES_REFUSED, sizeof(RULES_REFUSED) - 1) == 0)
+			map_put(&out->counters, e->key, xstrdup(""));
+	MAP_FOREACH(&found->elems, e)
+		map_put(&out->elems, e->key, xstrdup(""));
+	MAP_FOREACH(listed, e)
+		free(map_put(&out->elems, e->key, xstrdup(e->value)));
+	return true;
+}
+
+bool rules_frames_stand(const struct rules_in *in, const char *text)
+{
+	CLEAN_FREE char *device = xasprintf("device \"%s\" ", in->vxlan);
+	return strstr(text, device) && strstr(text, "meta pkttype set host");
+}
+
+void rules_frames_text(const struct rules_in *in, struct buf *out)
+{
+	load_netdev(in, "flush", out);
+}
+
 /* What nothing names any more, once the rules and maps are empty. */
 static void drop_stale(const char *mark, const struct rules *r, const struct nft_found *found, struct buf *out)
 {
@@ -408,13 +549,8 @@ static void drop_stale(const char *mark, const struct rules *r, const struct nft
 
 static void fill(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)
 {
-	const char *text;
-	buf_printf(out, "add table ip %s_lb\nflush table ip %s_lb\ntable ip %s_lb {\n", in->mark, in->mark, in->mark);
-	put_sets(out, in);
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-		buf_printf(out, "counter %s { }\n", rules_fixed_counter(i, &text));
-	put_base(out, in);
-	buf_puts(out, "}\n");
+	buf_printf(out, "add table ip %s_lb\nflush table ip %s_lb\n", in->mark, in->mark);
+	put_table(out, in);
 	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
 		if (sets[i].kind == WANTED)
 			buf_printf(out, "flush %.3s ip %s_lb %s\n", sets[i].name, in->mark, sets[i].name + 4);

@@ -147,6 +147,48 @@ static int read_all(struct steer *l, struct nft_found *out)
 	return rc;
 }
 
+/* What nft prints for a command; "" when it cannot. Good until the next. */
+static const char *printed(struct steer *l, const char *command)
+{
+	struct mesh_err err = { 0 };
+	if (run(l, command, &err))
+		return "";
+	const char *text = nft_ctx_get_output_buffer(l->ctx);
+	return text ? text : "";
+}
+
+/* Where what an earlier run left is ours but for its elements and services' chains: only what differs changes. */
+static bool change_left(struct steer *l, const struct rules_in *in, const struct rules *want,
+                        const struct nft_found *found)
+{
+	struct map listed = { 0 };
+	struct rules left = { 0 };
+	struct buf text = { 0 };
+	struct mesh_err err = { 0 };
+	const char *set;
+	for (size_t i = 0; (set = rules_listed(i)); i++) {
+		CLEAN_FREE char *list = xasprintf("list %.3s ip %s %s\n", set, l->table, set + 4);
+		rules_take_listed(set + 4, printed(l, list), &listed);
+	}
+	bool ok = rules_left(in, want, found, &listed, &left);
+	if (ok) {
+		CLEAN_FREE char *list = xasprintf("list table netdev %s\n", l->table);
+		if (!rules_frames_stand(in, printed(l, list)))
+			rules_frames_text(in, &text);
+		rules_change_text(l->mark, &left, want, &text);
+		log_debug("nftables tables of an earlier run are taken over bytes=%zu", text.len);
+		ok = !text.len || run(l, buf_str(&text), &err) == 0;
+		if (!ok)
+			log_warn("our nftables tables cannot be taken over as they are error=\"%s\"", err.msg);
+	}
+	MAP_FOREACH(&listed, e)
+		free(e->value);
+	map_fini(&listed);
+	rules_fini(&left);
+	buf_fini(&text);
+	return ok;
+}
+
 /* Around what an earlier run counted and remembers; if that cannot be (its tables were others), without. */
 static int load_all(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
 {
@@ -154,8 +196,10 @@ static int load_all(struct steer *l, const struct rules_in *in, const struct rul
 	struct buf text = { 0 };
 	int rc = nft_read_chains(l->nfnl, l->table, &found);
 	if (!rc)
+		rc = nft_read_rules(l->nfnl, l->table, &found);
+	if (!rc)
 		rc = read_all(l, &found);
-	if (!rc) {
+	if (!rc && !(found.chains.count && change_left(l, in, want, &found))) {
 		rules_adopt_text(in, want, &found, &text);
 		rc = run(l, buf_str(&text), err);
 	}

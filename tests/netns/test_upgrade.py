@@ -98,12 +98,20 @@ def replace(lab, k, meshd, verb="kill"):
         lab.env["MESHD"] = MESHD
 
 
+def rules_of(lab, k):
+    """Handles of our nftables tables, chains, sets and rules, which what is made anew changes."""
+    return [re.findall(r"# handle (\d+)$", lab.node_exec(k, "nft", "-a", "list", "table", *t.split()[1:]).stdout, re.M)
+            for t in lab.node_exec(k, "nft", "list", "tables").stdout.splitlines() if t.endswith("_lb")]
+
+
 @pytest.mark.parametrize("verb", ["kill", "stop"])
 def test_restart(world, verb):
     running = loads(world, world.ask)
     for k in world.nodes:
+        before = rules_of(world, k)
         replace(world, k, MESHD, verb)
         running["ingress"].more(50)
+        assert (world.driver == "nft") == (len(before) == 2) and rules_of(world, k) == before
     check_nothing_failed({path: l.stop() for path, l in running.items()})
 
 
