@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/ca/seal.h"
 #include "control/dispatcher/dispatcher.h"
 #include "control/meshd/meshd.h"
 #include "control/orchestrator/brain.h"
@@ -27,8 +28,9 @@ struct manager {
 	struct meshd *m;
 	struct store *store;
 	struct raft_node *raft;
-	struct brain *brain; /* while leading */
-	struct disp *disp;   /* while leading */
+	struct seal_key *key; /* of what raft writes */
+	struct brain *brain;  /* while leading */
+	struct disp *disp;    /* while leading */
 	struct net_listener *listener;
 	struct ca_server *ca;
 	struct map sessions; /* node id -> struct agent_session, those that said hello */
@@ -629,11 +631,27 @@ static int on_accept(void *arg, const struct net_peer *peer, const struct net_co
 
 /* ---- life ---- */
 
+/* The key that the log is sealed with; a new one only where nothing needs an old one. */
+static int open_key(const char *keys, const char *log, struct seal_key **out, struct mesh_err *err)
+{
+	int rc = seal_key_load(keys, out, err);
+	if (rc != -ENOENT)
+		return rc;
+	if (raft_node_sealed(log))
+		return mesh_fail(
+			err, rc,
+			"%s/data.key, which '%s' is sealed with: put it back from a backup of the state directory, or "
+			"leave the swarm (swarm leave --force) and join again",
+			keys, log);
+	return seal_key_make(keys, out, err);
+}
+
 int manager_open(struct meshd *m, bool bootstrap, struct manager **out, struct mesh_err *err)
 {
 	struct manager *mgr = XNEW(struct manager);
-	char dir[512];
+	char dir[512], keys[512];
 	snprintf(dir, sizeof(dir), "%s/raft", m->opt->state);
+	snprintf(keys, sizeof(keys), "%s/identity", m->opt->state);
 	mgr->m = m;
 	mgr->store = store_new();
 	mgr->disp_at = mgr->brain_at = INT64_MAX;
@@ -654,7 +672,12 @@ int manager_open(struct meshd *m, bool bootstrap, struct manager **out, struct m
 		.arg = mgr,
 	};
 	mgr->ca = ca_server_new(&ca_ops, mgr);
-	int rc = raft_node_open(m->loop, &c, bootstrap, &mgr->raft, err);
+	int rc = open_key(keys, dir, &mgr->key, err);
+	c.key = mgr->key;
+	if (!rc)
+		rc = raft_node_open(m->loop, &c, bootstrap, &mgr->raft, err);
+	if (!rc)
+		rc = seal_key_settle(mgr->key, keys, err);
 	if (!rc)
 		rc = net_listen(m->loop, m->identity, m->st.listen_addr, on_accept, mgr, &mgr->listener, err);
 	if (rc) {
@@ -677,6 +700,7 @@ static void on_timer_closed(uv_handle_t *h)
 	disp_free(mgr->disp);
 	ca_server_free(mgr->ca);
 	store_free(mgr->store);
+	seal_key_free(mgr->key);
 	map_fini(&mgr->sessions);
 	map_fini(&mgr->streams);
 	map_fini(&mgr->asks);

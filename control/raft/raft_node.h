@@ -15,11 +15,13 @@
 #include "base/err.h"
 
 struct raft_node;
+struct seal_key;
 
 struct raft_node_config {
-	const char *dir;  /* WAL and snapshots live here; made when absent (0700) */
-	uint64_t id;      /* this member; not 0 */
-	uint64_t cluster; /* checked against what dir holds and what peers say */
+	const char *dir;            /* WAL and snapshots live here; made when absent (0700) */
+	uint64_t id;                /* this member; not 0 */
+	uint64_t cluster;           /* checked against what dir holds and what peers say */
+	const struct seal_key *key; /* what is written is sealed with; outlives the node (wal.h) */
 	unsigned election_ms, heartbeat_ms;
 	uint64_t snapshot_entries; /* snapshot after so many applied entries */
 	/* Applies one committed entry; its return value and err reach the proposer's callback. */
@@ -49,6 +51,8 @@ int raft_node_open(uv_loop_t *loop, const struct raft_node_config *c, bool boots
                    struct mesh_err *err) MESH_MUST_CHECK;
 /* Does dir hold a log? */
 bool raft_node_exists(const char *dir);
+/* Does it need a data key to be read? */
+bool raft_node_sealed(const char *dir);
 /* cb (may be NULL) once; after it n is gone. */
 void raft_node_close(struct raft_node *n, void (*cb)(void *arg), void *arg);
 

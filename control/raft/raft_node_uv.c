@@ -574,12 +574,17 @@ bool raft_node_exists(const char *dir)
 	return wal_exists(dir);
 }
 
+bool raft_node_sealed(const char *dir)
+{
+	return wal_sealed(dir);
+}
+
 static int check_config(const struct raft_node_config *c, struct mesh_err *err)
 {
-	if (!c->id || !c->apply || !c->snapshot || !c->restore || !c->heartbeat_ms ||
+	if (!c->id || !c->key || !c->apply || !c->snapshot || !c->restore || !c->heartbeat_ms ||
 	    c->election_ms < c->heartbeat_ms * 2)
 		return mesh_fail(err, MESH_E_INVALID,
-		                 "raft: an id, callbacks and an election time of two heartbeats are needed");
+		                 "raft: an id, a key, callbacks and an election time of two heartbeats are needed");
 	return 0;
 }
 
@@ -604,7 +609,7 @@ static int write_bootstrap(struct raft_node *n, struct wal_content *w, struct me
 static int load(struct raft_node *n, bool bootstrap, struct mesh_err *err)
 {
 	struct wal_content w;
-	int rc = wal_open(n->dir, n->c.cluster, &n->wal, &w, err);
+	int rc = wal_open(n->dir, n->c.cluster, n->c.key, &n->wal, &w, err);
 	if (rc)
 		return rc;
 	if (bootstrap && !w.empty)

@@ -18,6 +18,7 @@ int64_t wal_test_space = -1;
 
 struct segment {
 	uint64_t number, max_index;
+	size_t clear; /* how much of it is good, in clear; 0: it is sealed */
 };
 
 struct wal {
@@ -25,9 +26,12 @@ struct wal {
 	int dir_fd, lock_fd, fd; /* fd: newest segment, -1 before the first write */
 	uint64_t cluster;
 	struct VEC(struct segment) segments;
-	uint32_t batch, seed; /* last batch; the newest segment's */
-	size_t off;           /* where the next record goes in the newest segment */
-	uint64_t term, vote;  /* as last written */
+	uint32_t batch;           /* last one */
+	struct wal_sealer sealer; /* of the newest segment */
+	struct seal_nonce nonce;
+	size_t off;          /* where the next record goes in the newest segment */
+	bool clear;          /* something is, and will not stay so */
+	uint64_t term, vote; /* as last written */
 };
 
 #define NAME_MAX_ 64
@@ -150,6 +154,29 @@ bool wal_exists(const char *dir)
 	return found;
 }
 
+static bool sealed_file(int dir_fd, const char *name)
+{
+	uint8_t head[12];
+	CLEAN_CLOSE int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof(head));
+	return n > 0 && wal_file_version(head, (size_t)n) > WAL_CLEAR_VERSION;
+}
+
+bool wal_sealed(const char *dir)
+{
+	DIR *d = opendir(dir);
+	bool found = false;
+	if (!d)
+		return false;
+	for (struct dirent *e; !found && (e = readdir(d));) {
+		size_t n = strlen(e->d_name);
+		if (n > 5 && (strcmp(e->d_name + n - 4, ".log") == 0 || strcmp(e->d_name + n - 5, ".snap") == 0))
+			found = sealed_file(dirfd(d), e->d_name);
+	}
+	closedir(d);
+	return found;
+}
+
 static int lock_dir(struct wal *w, struct mesh_err *err)
 {
 	if (mkdir(w->dir, 0700) && errno != EEXIST)
@@ -178,9 +205,12 @@ static int load_snapshot(struct wal *w, struct wal_content *c, struct mesh_err *
 	struct buf b = { 0 };
 	rc = read_file(w, snap_name(n.data[n.len - 1], name), &b, err);
 	if (!rc)
-		rc = wal_snapshot_decode(name, b.data, b.len, w->cluster, &c->snap, err);
+		rc = wal_snapshot_decode(&(struct wal_file){ name, b.data, b.len, w->cluster, w->sealer.key }, &c->snap,
+		                         err);
 	if (rc && err)
 		(void)mesh_wrap(err, rc, "%s", w->dir);
+	if (!rc && wal_file_version(b.data, b.len) == WAL_CLEAR_VERSION)
+		w->clear = true;
 	buf_fini(&b);
 	for (size_t i = 0; !rc && i + 1 < n.len; i++)
 		(void)unlinkat(w->dir_fd, snap_name(n.data[i], name), 0); /* only costs space */
@@ -201,7 +231,8 @@ static int cut_tail(struct wal *w, const char *name, const struct buf *b, size_t
 	if (w->fd < 0)
 		return mesh_fail(err, -errno, "%s/%s", w->dir, name);
 	w->off = keep;
-	w->seed = crc32c(0, b->data, WAL_HEADER_BYTES);
+	if (wal_file_version(b->data, b->len) == WAL_VERSION)
+		wal_header_resume(&w->sealer, b->data);
 	if (wal_tail_is_zero(b->data, b->len, keep))
 		return 0;
 	log_warn("raft log: cut off a write that never finished file=%s/%s offset=%zu", w->dir, name, keep);
@@ -219,10 +250,15 @@ static int load_segment(struct wal *w, uint64_t number, bool last, struct wal_co
 	int rc = read_file(w, segment_name(number, name), &b, err);
 	if (rc)
 		goto out;
-	rc = wal_segment_decode(name, b.data, b.len, w->cluster, last, &w->batch, c, &s.max_index, &keep, err);
+	rc = wal_segment_decode(&(struct wal_file){ name, b.data, b.len, w->cluster, w->sealer.key }, last, &w->batch,
+	                        c, &s.max_index, &keep, err);
 	if (rc) {
 		(void)mesh_wrap(err, rc, "%s", w->dir);
 		goto out;
+	}
+	if (keep && wal_file_version(b.data, b.len) == WAL_CLEAR_VERSION) {
+		s.clear = keep;
+		w->clear = true;
 	}
 	if (keep)
 		vec_push(&w->segments, s);
@@ -284,16 +320,70 @@ static int load(struct wal *w, struct wal_content *c, struct mesh_err *err)
 	return rc;
 }
 
-int wal_open(const char *dir, uint64_t cluster, struct wal **out, struct wal_content *content, struct mesh_err *err)
+/* ---- what a former version wrote in clear ---- */
+
+static int write_tmp(struct wal *w, const char *tmp, const struct buf *b);
+
+/* Puts a sealed file in the place of one in clear, in one step. */
+static int seal_segment(struct wal *w, struct segment *s, bool last, struct mesh_err *err)
+{
+	char name[NAME_MAX_], tmp[NAME_MAX_ + 4];
+	struct buf clear = { 0 }, sealed = { 0 };
+	snprintf(tmp, sizeof(tmp), "%s.tmp", segment_name(s->number, name));
+	int rc = read_file(w, name, &clear, err);
+	if (rc)
+		goto out;
+	wal_segment_seal(&w->sealer, clear.data, s->clear, &sealed);
+	rc = write_tmp(w, tmp, &sealed);
+	if (!rc && renameat(w->dir_fd, tmp, w->dir_fd, name))
+		rc = -errno;
+	if (rc) {
+		(void)unlinkat(w->dir_fd, tmp, 0); /* rubbish is removed at the next start */
+		rc = mesh_fail(err, rc, "%s/%s: sealing it", w->dir, name);
+		goto out;
+	}
+	s->clear = 0;
+	if (last) {
+		close(w->fd);
+		w->fd = openat(w->dir_fd, name, O_RDWR | O_CLOEXEC);
+		w->off = sealed.len;
+		rc = w->fd < 0 ? mesh_fail(err, -errno, "%s/%s", w->dir, name) : 0;
+	}
+out:
+	buf_fini(&clear);
+	buf_fini(&sealed);
+	return rc;
+}
+
+/* A crash in between leaves some files sealed and some not: the next start goes on. */
+static int seal_all(struct wal *w, const struct wal_snapshot *snap, struct mesh_err *err)
+{
+	int rc = snap->index ? wal_snapshot_write(w, snap, err) : 0;
+	for (size_t i = 0; !rc && i < w->segments.len; i++)
+		if (w->segments.data[i].clear)
+			rc = seal_segment(w, &w->segments.data[i], i + 1 == w->segments.len, err);
+	if (!rc)
+		rc = sync_dir(w, err);
+	if (!rc)
+		log_info("raft log: sealed what a former version had written in clear dir=%s", w->dir);
+	return rc;
+}
+
+int wal_open(const char *dir, uint64_t cluster, const struct seal_key *key, struct wal **out,
+             struct wal_content *content, struct mesh_err *err)
 {
 	struct wal *w = XNEW(struct wal);
 	*w = (struct wal){ .dir = xstrdup(dir), .dir_fd = -1, .lock_fd = -1, .fd = -1, .cluster = cluster };
+	w->sealer = (struct wal_sealer){ .key = key, .nonce = &w->nonce };
+	seal_nonce_init(&w->nonce);
 	*content = (struct wal_content){ 0 };
 	int rc = lock_dir(w, err);
 	if (!rc) {
 		remove_rubbish(w);
 		rc = load(w, content, err);
 	}
+	if (!rc && w->clear)
+		rc = seal_all(w, &content->snap, err);
 	if (rc) {
 		wal_content_fini(content);
 		*content = (struct wal_content){ 0 };
@@ -319,10 +409,9 @@ void wal_close(struct wal *w)
 
 /* ---- writing ---- */
 
-static int create_segment(struct wal *w, uint64_t number, int *fd, uint32_t *seed, struct mesh_err *err)
+static int create_segment(struct wal *w, uint64_t number, int *fd, struct wal_sealer *s, struct mesh_err *err)
 {
 	char name[NAME_MAX_];
-	uint8_t header[WAL_HEADER_BYTES];
 	segment_name(number, name);
 	*fd = openat(w->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (*fd < 0)
@@ -330,8 +419,8 @@ static int create_segment(struct wal *w, uint64_t number, int *fd, uint32_t *see
 	/* Space set aside makes fdatasync cheaper and full disks show early; without it things still work. */
 	if (wal_test_space < 0)
 		(void)posix_fallocate(*fd, 0, WAL_SEGMENT_BYTES);
-	*seed = wal_header_encode(header, w->cluster, (uint32_t)number, w->batch);
-	int rc = write_all(*fd, header, sizeof(header), 0);
+	wal_header_encode(s, w->cluster, (uint32_t)number, w->batch);
+	int rc = write_all(*fd, s->header, sizeof(s->header), 0);
 	if (!rc && fdatasync(*fd))
 		rc = -errno;
 	if (!rc && fsync(w->dir_fd))
@@ -348,8 +437,8 @@ static int roll(struct wal *w, struct mesh_err *err)
 {
 	struct segment s = { .number = w->segments.len ? w->segments.data[w->segments.len - 1].number + 1 : 1 };
 	int fd = -1;
-	uint32_t seed = 0;
-	int rc = create_segment(w, s.number, &fd, &seed, err);
+	struct wal_sealer sealer = w->sealer;
+	int rc = create_segment(w, s.number, &fd, &sealer, err);
 	if (rc)
 		return rc;
 	if (w->fd >= 0) {
@@ -357,7 +446,7 @@ static int roll(struct wal *w, struct mesh_err *err)
 		close(w->fd);
 	}
 	w->fd = fd;
-	w->seed = seed;
+	w->sealer = sealer;
 	w->off = WAL_HEADER_BYTES;
 	vec_push(&w->segments, s);
 	return 0;
@@ -394,7 +483,7 @@ static int undo(struct wal *w, int rc, struct mesh_err *err)
 
 int wal_write(struct wal *w, struct wal_batch *b, struct mesh_err *err)
 {
-	struct buf whole = { 0 };
+	struct buf clear = { 0 }, whole = { 0 };
 	size_t last = b->last;
 	bool first = w->fd < 0;
 	if (first || (w->off > WAL_HEADER_BYTES && w->off + b->b.len > WAL_SEGMENT_BYTES)) {
@@ -406,11 +495,11 @@ int wal_write(struct wal *w, struct wal_batch *b, struct mesh_err *err)
 		/* Each segment begins with the state, so that the ones before it may go. */
 		struct wal_batch state = { 0 };
 		wal_batch_state(&state, w->term, w->vote);
-		whole = state.b;
-		last += whole.len;
+		clear = state.b;
+		last += clear.len;
 	}
-	buf_put(&whole, b->b.data, b->b.len);
-	wal_batch_seal(whole.data, whole.len, last, w->batch + 1, w->seed);
+	buf_put(&clear, b->b.data, b->b.len);
+	wal_batch_seal(&w->sealer, clear.data, clear.len, last, w->batch + 1, w->off, &whole);
 	int rc = write_all(w->fd, whole.data, whole.len, w->off);
 	if (rc) {
 		rc = undo(w, rc, err);
@@ -424,8 +513,9 @@ int wal_write(struct wal *w, struct wal_batch *b, struct mesh_err *err)
 			s->max_index = b->max_index;
 		w->off += whole.len;
 		w->batch++;
-		note_state(w, &whole);
+		note_state(w, &clear);
 	}
+	buf_fini(&clear);
 	buf_fini(&whole);
 	return rc;
 }
@@ -473,7 +563,7 @@ int wal_snapshot_write(struct wal *w, const struct wal_snapshot *s, struct mesh_
 	struct buf b = { 0 };
 	snap_name(s->index, name);
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
-	wal_snapshot_encode(s, w->cluster, &b);
+	wal_snapshot_encode(s, w->cluster, w->sealer.key, &b);
 	int rc = write_tmp(w, tmp, &b);
 	buf_fini(&b);
 	if (!rc && renameat(w->dir_fd, tmp, w->dir_fd, name))
@@ -493,24 +583,45 @@ int wal_snapshot_write(struct wal *w, const struct wal_snapshot *s, struct mesh_
 	return 0;
 }
 
+/* What of piece i lies from offset on: at most n bytes to p. The number of bytes, or negative. */
+static ssize_t read_piece(struct wal *w, int fd, const struct wal_snap_layout *l, uint64_t offset, uint8_t *p, size_t n)
+{
+	uint64_t i = offset / WAL_PIECE_BYTES;
+	size_t size, skip = offset % WAL_PIECE_BYTES;
+	uint64_t at = wal_snap_piece(l, i, &size);
+	CLEAN_FREE uint8_t *box = xrealloc(NULL, 2 * size);
+	ssize_t got = pread(fd, box, size, (off_t)at);
+	if (got != (ssize_t)size)
+		return got < 0 ? -errno : -EIO;
+	if (!wal_snap_open(l, w->sealer.key, i, box, size, box + size))
+		return MESH_E_CORRUPT;
+	if (n > size - SEAL_BYTES - skip)
+		n = size - SEAL_BYTES - skip;
+	memcpy(p, box + size + skip, n);
+	return (ssize_t)n;
+}
+
 int wal_snapshot_read(struct wal *w, uint64_t index, uint64_t offset, void *p, size_t *n, uint64_t *total)
 {
 	char name[NAME_MAX_];
 	uint8_t header[WAL_SNAP_HEADER_BYTES];
-	uint64_t at;
+	struct wal_snap_layout l;
 	CLEAN_CLOSE int fd = openat(w->dir_fd, snap_name(index, name), O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? -ESTALE : -errno;
 	ssize_t got = pread(fd, header, sizeof(header), 0);
 	if (got < 0)
 		return -errno;
-	if (wal_snapshot_layout(header, (size_t)got, &at, total))
+	if (wal_snap_layout(header, (size_t)got, &l))
 		return -EIO;
+	*total = l.data_n;
 	uint64_t left = offset < *total ? *total - offset : 0;
 	if (*n > left)
 		*n = (size_t)left;
-	got = pread(fd, p, *n, (off_t)(at + offset));
-	if (got < 0)
-		return -errno;
-	return (size_t)got == *n ? 0 : -EIO;
+	for (size_t done = 0; done < *n; done += (size_t)got) {
+		got = read_piece(w, fd, &l, offset + done, (uint8_t *)p + done, *n - done);
+		if (got < 0)
+			return (int)got;
+	}
+	return 0;
 }

@@ -4,11 +4,14 @@
  * Files:   lock; wal-<16 hex digits, counting>.log; snap-<16 hex digits, index>.snap; *.tmp is rubbish of a crash.
  * Segment: a header, then records, each 8-byte aligned:
  *            header: "MSHWAL\0\0", u32 version, u32 crc of the header, u64 cluster, u32 number,
- *                    u32 number of the last batch before it
+ *                    u32 number of the last batch before it, 8 bytes id of the data key
  *            record: u32 payload length, u32 crc of the rest, u64 term, u64 index, u32 batch, u8 kind, u8 entry
  *                    type, u8 flags, u8 0, payload, padding
  *          A batch is what one fdatasync makes durable; its last record carries a flag, so that damage can be told
  *          from a write that power loss cut short (docs/decisions/0007).
+ * Sealed:  every payload, and a snapshot in pieces, is a box (control/ca/seal.h) that nothing but its own header, place
+ *          and file opens (docs/decisions/0016). Files of layout 1 have payloads in clear and no id of a key: they are
+ *          read, and replaced by sealed ones when the log is opened.
  * Blocks:  everything here. Nothing here is thread-safe, but snapshots and batches may be written at once.
  * Errors:  name the file, the offset and the way out.
  */
@@ -18,10 +21,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "control/ca/seal.h"
 #include "control/raft/raft.h"
 
-#define WAL_VERSION 1
-#define WAL_HEADER_BYTES 32
+#define WAL_VERSION 2
+#define WAL_HEADER_BYTES 40
 #define WAL_RECORD_BYTES 32
 #define WAL_SEGMENT_BYTES (4u << 20)
 
@@ -51,9 +55,15 @@ void wal_content_fini(struct wal_content *c);
 struct wal;
 /* Is there a log in dir? */
 bool wal_exists(const char *dir);
-/* Makes dir when absent, locks it, reads everything, cuts a torn tail. -EBUSY, MESH_E_CORRUPT, MESH_E_VERSION, -errno. */
-int wal_open(const char *dir, uint64_t cluster, struct wal **out, struct wal_content *content,
-             struct mesh_err *err) MESH_MUST_CHECK;
+/* Is any of it sealed, so that it cannot be read without its data key? */
+bool wal_sealed(const char *dir);
+/*
+ * Makes dir when absent, locks it, reads everything, cuts a torn tail. What is in clear is sealed, unless the key is
+ * settled: then there may be no such file. key is borrowed until wal_close. -EBUSY, MESH_E_CORRUPT, MESH_E_VERSION,
+ * -errno.
+ */
+int wal_open(const char *dir, uint64_t cluster, const struct seal_key *key, struct wal **out,
+             struct wal_content *content, struct mesh_err *err) MESH_MUST_CHECK;
 void wal_close(struct wal *w);
 
 /* ---- batches: filled anywhere, written in one go ---- */
@@ -78,20 +88,27 @@ int wal_write(struct wal *w, struct wal_batch *b, struct mesh_err *err) MESH_MUS
 int wal_snapshot_write(struct wal *w, const struct wal_snapshot *s, struct mesh_err *err) MESH_MUST_CHECK;
 /* Removes segments that hold nothing after index. Between writes only. */
 void wal_compact(struct wal *w, uint64_t index);
-/* Bytes of the newest snapshot's data from offset; *total is its size. 0 or -errno; -ESTALE when it is not of index. */
+/* Bytes of the newest snapshot's data from offset; *total is its size. 0, -errno, MESH_E_CORRUPT; -ESTALE: not of index. */
 int wal_snapshot_read(struct wal *w, uint64_t index, uint64_t offset, void *p, size_t *n, uint64_t *total);
 
 /* ---- the formats, for tests and fuzzing ---- */
 
+/* A whole file, as it was read; name is for messages. */
+struct wal_file {
+	const char *name;
+	const uint8_t *p;
+	size_t n;
+	uint64_t cluster;
+	const struct seal_key *key;
+};
 /*
  * Reads one segment. last: no other follows it, so its tail may be torn: *keep is where the good part ends.
- * batch: number of the last batch before it, 0: take the segment's word; updated. name is for messages.
+ * batch: number of the last batch before it, 0: take the segment's word; updated.
  */
-int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cluster, bool last, uint32_t *batch,
-                       struct wal_content *c, uint64_t *max_index, size_t *keep, struct mesh_err *err) MESH_MUST_CHECK;
-void wal_snapshot_encode(const struct wal_snapshot *s, uint64_t cluster, struct buf *out);
-int wal_snapshot_decode(const char *name, const uint8_t *p, size_t n, uint64_t cluster, struct wal_snapshot *s,
-                        struct mesh_err *err) MESH_MUST_CHECK;
+int wal_segment_decode(const struct wal_file *f, bool last, uint32_t *batch, struct wal_content *c, uint64_t *max_index,
+                       size_t *keep, struct mesh_err *err) MESH_MUST_CHECK;
+void wal_snapshot_encode(const struct wal_snapshot *s, uint64_t cluster, const struct seal_key *key, struct buf *out);
+int wal_snapshot_decode(const struct wal_file *f, struct wal_snapshot *s, struct mesh_err *err) MESH_MUST_CHECK;
 
 /* Tests make writing fail: bytes that may still be written before -ENOSPC; negative: no limit. */
 extern int64_t wal_test_space;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "control/raft/wal.h"
 
-#include <endian.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "control/raft/crc32c.h"
@@ -12,33 +12,6 @@
 enum { REC_END = 1 << 0 }; /* the last record of its batch */
 
 static const uint8_t segment_magic[8] = "MSHWAL\0";
-static const uint8_t snapshot_magic[8] = "MSHSNAP";
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-	memcpy(&v, p, sizeof(v));
-	return le32toh(v);
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-	uint64_t v;
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof(v));
-}
 
 static size_t padded(size_t n)
 {
@@ -110,26 +83,84 @@ static uint32_t record_crc(const uint8_t *at, uint32_t seed)
 	return crc32c(crc, at + 8, WAL_RECORD_BYTES - 8 + padded(n));
 }
 
-void wal_batch_seal(uint8_t *p, size_t n, size_t last, uint32_t batch, uint32_t seed)
+/* ---- sealing ---- */
+
+#define BOUND_BYTES (WAL_HEADER_BYTES + 8 + WAL_RECORD_BYTES)
+
+/* What a record's box is bound to: its segment, its place there, and all its header says. */
+static void bind_record(const uint8_t *header, uint64_t at, const uint8_t *rec, uint8_t out[BOUND_BYTES])
 {
-	for (size_t off = 0; off < n; off += WAL_RECORD_BYTES + padded(get32(p + off))) {
-		put32(p + off + 24, batch);
-		p[off + 30] = off == last ? REC_END : 0;
-		put32(p + off + 4, record_crc(p + off, seed));
-	}
+	memcpy(out, header, WAL_HEADER_BYTES);
+	put64(out + WAL_HEADER_BYTES, at);
+	memcpy(out + WAL_HEADER_BYTES + 8, rec, WAL_RECORD_BYTES);
+	put32(out + WAL_HEADER_BYTES + 8 + 4, 0); /* the checksum comes after the box */
+}
+
+/* rec: a whole record with its payload in clear. at: where it will stand. */
+static void seal_record(struct wal_sealer *s, const uint8_t *rec, uint32_t batch, uint8_t flags, size_t at,
+                        struct buf *out)
+{
+	uint8_t bound[BOUND_BYTES];
+	uint32_t n = get32(rec), sealed = n + SEAL_BYTES;
+	uint8_t *to = buf_reserve(out, WAL_RECORD_BYTES + padded(sealed));
+	memcpy(to, rec, WAL_RECORD_BYTES);
+	put32(to, sealed);
+	put32(to + 24, batch);
+	to[30] = flags;
+	bind_record(s->header, at, to, bound);
+	seal_close(s->key, s->nonce, bound, sizeof(bound), rec + WAL_RECORD_BYTES, n, to + WAL_RECORD_BYTES);
+	memset(to + WAL_RECORD_BYTES + sealed, 0, padded(sealed) - sealed);
+	put32(to + 4, record_crc(to, s->seed));
+	out->len += WAL_RECORD_BYTES + padded(sealed);
+}
+
+void wal_batch_seal(struct wal_sealer *s, const uint8_t *p, size_t n, size_t last, uint32_t batch, size_t at,
+                    struct buf *out)
+{
+	at -= out->len;
+	for (size_t off = 0; off < n; off += WAL_RECORD_BYTES + padded(get32(p + off)))
+		seal_record(s, p + off, batch, off == last ? REC_END : 0, at + out->len, out);
+}
+
+void wal_segment_seal(struct wal_sealer *s, const uint8_t *p, size_t good, struct buf *out)
+{
+	wal_header_encode(s, get64(p + 16), get32(p + 24), get32(p + 28));
+	buf_put(out, s->header, WAL_HEADER_BYTES);
+	for (size_t off = WAL_CLEAR_HEADER_BYTES; off < good; off += WAL_RECORD_BYTES + padded(get32(p + off)))
+		seal_record(s, p + off, get32(p + off + 24), p[off + 30], out->len, out);
 }
 
 /* ---- segments ---- */
 
-uint32_t wal_header_encode(uint8_t out[WAL_HEADER_BYTES], uint64_t cluster, uint32_t number, uint32_t batch)
+/* The checksum leaves itself out. */
+static uint32_t header_crc(const uint8_t *p, size_t n)
 {
+	return crc32c(crc32c(0, p, 12), p + 16, n - 16);
+}
+
+void wal_header_resume(struct wal_sealer *s, const uint8_t header[WAL_HEADER_BYTES])
+{
+	memcpy(s->header, header, WAL_HEADER_BYTES);
+	s->seed = crc32c(0, header, WAL_HEADER_BYTES);
+}
+
+void wal_header_encode(struct wal_sealer *s, uint64_t cluster, uint32_t number, uint32_t batch)
+{
+	uint8_t out[WAL_HEADER_BYTES];
 	memcpy(out, segment_magic, 8);
 	put32(out + 8, WAL_VERSION);
 	put64(out + 16, cluster);
 	put32(out + 24, number);
 	put32(out + 28, batch);
-	put32(out + 12, crc32c(crc32c(0, out, 12), out + 16, 16));
-	return crc32c(0, out, WAL_HEADER_BYTES);
+	memcpy(out + 32, seal_key_id(s->key), SEAL_ID_BYTES);
+	put32(out + 12, header_crc(out, WAL_HEADER_BYTES));
+	wal_header_resume(s, out);
+}
+
+uint32_t wal_file_version(const uint8_t *p, size_t n)
+{
+	bool ours = n >= 12 && (memcmp(p, segment_magic, 8) == 0 || memcmp(p, WAL_SNAP_MAGIC, 8) == 0);
+	return ours ? get32(p + 8) : 0;
 }
 
 struct record {
@@ -149,7 +180,7 @@ static bool record_at(const uint8_t *p, size_t n, size_t off, uint32_t seed, str
 	const uint8_t *at = p + off;
 	uint32_t len = get32(at);
 	uint8_t kind = at[28];
-	if (!kind || kind >= WAL_KIND_MAX || len > RAFT_ENTRY_BYTES_MAX)
+	if (!kind || kind >= WAL_KIND_MAX || len > RAFT_ENTRY_BYTES_MAX + SEAL_BYTES)
 		return false;
 	if (padded(len) > n - off - WAL_RECORD_BYTES || get32(at + 4) != record_crc(at, seed))
 		return false;
@@ -189,24 +220,62 @@ static bool later_records(const uint8_t *p, size_t n, size_t off, uint32_t seed,
 	return found;
 }
 
-static int damaged(struct mesh_err *err, const char *name, size_t off, const char *what)
+int wal_damaged(struct mesh_err *err, const char *name, size_t off, const char *what)
 {
 	return mesh_fail(err, MESH_E_CORRUPT, "%s: damaged at offset %zu (%s): " WAY_OUT, name, off, what);
 }
 
-static int check_header(const char *name, const uint8_t *p, uint64_t cluster, struct mesh_err *err)
+int wal_other_version(struct mesh_err *err, const struct wal_file *f, uint32_t version)
 {
+	return mesh_fail(err, MESH_E_VERSION, "%s: layout %u, this program knows %d: use the meshd that wrote it",
+	                 f->name, version, WAL_VERSION);
+}
+
+static const char *id_text(const uint8_t *id, char out[2 * SEAL_ID_BYTES + 1])
+{
+	for (size_t i = 0; i < SEAL_ID_BYTES; i++)
+		snprintf(out + 2 * i, 3, "%02x", id[i]);
+	return out;
+}
+
+int wal_other_key(struct mesh_err *err, const struct wal_file *f, const uint8_t *id)
+{
+	char theirs[2 * SEAL_ID_BYTES + 1], ours[2 * SEAL_ID_BYTES + 1];
+	return mesh_fail(
+		err, MESH_E_CORRUPT,
+		"%s: sealed with data key %s, but identity/data.key is %s: put back the key file that belongs to "
+		"it, or " WAY_OUT,
+		f->name, id_text(id, theirs), id_text(seal_key_id(f->key), ours));
+}
+
+int wal_does_not_open(struct mesh_err *err, const struct wal_file *f, size_t off)
+{
+	return mesh_fail(
+		err, MESH_E_CORRUPT,
+		"%s: what is at offset %zu was sealed elsewhere or altered since, or identity/data.key was: " WAY_OUT,
+		f->name, off);
+}
+
+int wal_in_clear(struct mesh_err *err, const struct wal_file *f)
+{
+	return mesh_fail(err, MESH_E_CORRUPT,
+	                 "%s: in clear, but all of this node's was sealed: it came from elsewhere: " WAY_OUT, f->name);
+}
+
+static int check_header(const struct wal_file *f, uint32_t version, size_t size, struct mesh_err *err)
+{
+	const uint8_t *p = f->p;
 	if (memcmp(p, segment_magic, 8) != 0)
-		return damaged(err, name, 0, "not a log segment");
-	if (get32(p + 8) != WAL_VERSION)
-		return mesh_fail(err, MESH_E_VERSION,
-		                 "%s: layout %u, this program knows %d: use the meshd that wrote it", name,
-		                 get32(p + 8), WAL_VERSION);
-	if (get32(p + 12) != crc32c(crc32c(0, p, 12), p + 16, 16))
-		return damaged(err, name, 0, "header");
-	if (get64(p + 16) != cluster)
-		return mesh_fail(err, MESH_E_INVALID, "%s: belongs to another cluster", name);
-	return 0;
+		return wal_damaged(err, f->name, 0, "not a log segment");
+	if (version != WAL_VERSION && version != WAL_CLEAR_VERSION)
+		return wal_other_version(err, f, version);
+	if (get32(p + 12) != header_crc(p, size))
+		return wal_damaged(err, f->name, 0, "header");
+	if (get64(p + 16) != f->cluster)
+		return mesh_fail(err, MESH_E_INVALID, "%s: belongs to another cluster", f->name);
+	if (version == WAL_CLEAR_VERSION)
+		return seal_key_settled(f->key) ? wal_in_clear(err, f) : 0;
+	return memcmp(p + 32, seal_key_id(f->key), SEAL_ID_BYTES) == 0 ? 0 : wal_other_key(err, f, p + 32);
 }
 
 /* Where the whole batches end, and why it goes no further. */
@@ -218,9 +287,10 @@ struct extent {
 	bool out_of_turn; /* the record at stop is whole, but belongs to a batch that cannot come here */
 };
 
-static struct extent measure(const uint8_t *p, size_t n, uint32_t seed, uint32_t batch)
+/* from: where records begin. */
+static struct extent measure(const uint8_t *p, size_t n, size_t from, uint32_t seed, uint32_t batch)
 {
-	struct extent x = { .good = WAL_HEADER_BYTES, .stop = WAL_HEADER_BYTES, .batch = batch, .ended = true };
+	struct extent x = { .good = from, .stop = from, .batch = batch, .ended = true };
 	struct record r;
 	while (x.stop < n && record_at(p, n, x.stop, seed, &r)) {
 		uint32_t want = x.ended ? x.batch + 1 : x.batch;
@@ -277,47 +347,76 @@ static const char *take_record(struct wal_content *c, const struct record *r, ui
 	return NULL;
 }
 
-static int take_records(const char *name, const uint8_t *p, size_t n, size_t good, uint32_t seed, struct wal_content *c,
-                        uint64_t *max_index, struct mesh_err *err)
+/* Points r to its payload in clear, in scratch. */
+static bool open_record(const struct wal_file *f, size_t off, struct record *r, struct buf *scratch)
 {
-	struct record r;
-	for (size_t off = WAL_HEADER_BYTES; off < good; off += r.size) {
-		if (!record_at(p, n, off, seed, &r))
-			return damaged(err, name, off, "record");
-		const char *wrong = take_record(c, &r, max_index);
-		if (wrong)
-			return damaged(err, name, off, wrong);
-	}
-	return 0;
+	uint8_t bound[BOUND_BYTES];
+	if (r->n < SEAL_BYTES)
+		return false;
+	bind_record(f->p, off, f->p + off, bound);
+	buf_clear(scratch);
+	uint8_t *p = buf_reserve(scratch, r->n);
+	if (!seal_open(f->key, bound, sizeof(bound), r->p, r->n, p))
+		return false;
+	r->p = p;
+	r->n -= SEAL_BYTES;
+	return true;
 }
 
-int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cluster, bool last, uint32_t *batch,
-                       struct wal_content *c, uint64_t *max_index, size_t *keep, struct mesh_err *err)
+static int take_records(const struct wal_file *f, size_t from, size_t good, struct wal_content *c, uint64_t *max_index,
+                        struct mesh_err *err)
 {
+	uint32_t seed = crc32c(0, f->p, from);
+	struct buf scratch = { 0 };
+	struct record r;
+	int rc = 0;
+	for (size_t off = from; !rc && off < good; off += r.size) {
+		const char *wrong = NULL;
+		if (!record_at(f->p, f->n, off, seed, &r))
+			wrong = "record";
+		else if (from == WAL_HEADER_BYTES && !open_record(f, off, &r, &scratch))
+			rc = wal_does_not_open(err, f, off);
+		else
+			wrong = take_record(c, &r, max_index);
+		if (wrong)
+			rc = wal_damaged(err, f->name, off, wrong);
+	}
+	buf_fini(&scratch);
+	return rc;
+}
+
+int wal_segment_decode(const struct wal_file *f, bool last, uint32_t *batch, struct wal_content *c, uint64_t *max_index,
+                       size_t *keep, struct mesh_err *err)
+{
+	const char *name = f->name;
+	const uint8_t *p = f->p;
+	size_t n = f->n;
+	uint32_t version = wal_file_version(p, n);
+	size_t head = version == WAL_CLEAR_VERSION ? WAL_CLEAR_HEADER_BYTES : WAL_HEADER_BYTES;
 	*keep = 0;
 	/* The header is made durable before any record, so without one there was nothing. */
-	if (last && (n < WAL_HEADER_BYTES || (all_zero(p, n))))
+	if (last && (n < head || (all_zero(p, n))))
 		return 0;
-	if (n < WAL_HEADER_BYTES)
-		return damaged(err, name, 0, "cut short");
-	int rc = check_header(name, p, cluster, err);
+	if (n < head)
+		return wal_damaged(err, name, 0, "cut short");
+	int rc = check_header(f, version, head, err);
 	if (rc)
 		return rc;
-	uint32_t seed = crc32c(0, p, WAL_HEADER_BYTES), after = 0;
+	uint32_t seed = crc32c(0, p, head), after = 0;
 	uint32_t before = get32(p + 28);
 	if (*batch && *batch != before)
-		return damaged(err, name, 28, "segments before this are missing or cut");
-	struct extent x = measure(p, n, seed, before);
+		return wal_damaged(err, name, 28, "segments before this are missing or cut");
+	struct extent x = measure(p, n, head, seed, before);
 	if (x.out_of_turn)
-		return damaged(err, name, x.stop, "records before this are missing");
+		return wal_damaged(err, name, x.stop, "records before this are missing");
 	bool clean = x.ended && all_zero(p + x.stop, n - x.stop);
 	if (!clean && !last)
-		return damaged(err, name, x.stop, "record");
+		return wal_damaged(err, name, x.stop, "record");
 	/* Only the newest batch can have been torn: a later one began after it was durable. */
 	uint32_t torn = x.ended ? x.batch + 1 : x.batch;
 	if (!clean && later_records(p, n, x.stop, seed, &after) && (int32_t)(after - torn) > 0)
-		return damaged(err, name, x.stop, "record");
-	rc = take_records(name, p, n, x.good, seed, c, max_index, err);
+		return wal_damaged(err, name, x.stop, "record");
+	rc = take_records(f, head, x.good, c, max_index, err);
 	if (rc)
 		return rc;
 	*batch = x.ended ? x.batch : x.batch - 1;
@@ -328,61 +427,4 @@ int wal_segment_decode(const char *name, const uint8_t *p, size_t n, uint64_t cl
 bool wal_tail_is_zero(const uint8_t *p, size_t n, size_t keep)
 {
 	return all_zero(p + keep, n - keep);
-}
-
-/* ---- snapshots ---- */
-
-#define SNAP_HEADER_BYTES 56
-
-void wal_snapshot_encode(const struct wal_snapshot *s, uint64_t cluster, struct buf *out)
-{
-	size_t at = out->len;
-	struct buf conf = { 0 };
-	raft_conf_encode(&s->conf, &conf);
-	buf_put(out, snapshot_magic, 8);
-	buf_put_u32(out, WAL_VERSION);
-	buf_put_u32(out, 0);
-	buf_put_u64(out, cluster);
-	buf_put_u64(out, s->index);
-	buf_put_u64(out, s->term);
-	buf_put_u32(out, (uint32_t)conf.len);
-	buf_put_u32(out, 0);
-	buf_put_u64(out, s->data.len);
-	buf_put(out, conf.data, conf.len);
-	buf_put(out, s->data.data, s->data.len);
-	buf_fini(&conf);
-	put32(out->data + at + 12, crc32c(0, out->data + at + 16, out->len - at - 16));
-}
-
-int wal_snapshot_decode(const char *name, const uint8_t *p, size_t n, uint64_t cluster, struct wal_snapshot *s,
-                        struct mesh_err *err)
-{
-	*s = (struct wal_snapshot){ 0 };
-	if (n < SNAP_HEADER_BYTES || memcmp(p, snapshot_magic, 8) != 0)
-		return damaged(err, name, 0, "not a snapshot");
-	if (get32(p + 8) != WAL_VERSION)
-		return mesh_fail(err, MESH_E_VERSION,
-		                 "%s: layout %u, this program knows %d: use the meshd that wrote it", name,
-		                 get32(p + 8), WAL_VERSION);
-	if (get32(p + 12) != crc32c(0, p + 16, n - 16))
-		return damaged(err, name, 12, "checksum");
-	if (get64(p + 16) != cluster)
-		return mesh_fail(err, MESH_E_INVALID, "%s: belongs to another cluster", name);
-	uint64_t conf = get32(p + 40), data = get64(p + 48), left = n - SNAP_HEADER_BYTES;
-	s->index = get64(p + 24);
-	s->term = get64(p + 32);
-	if (!s->index || !s->term || conf > left || data != left - conf ||
-	    raft_conf_decode(&s->conf, p + SNAP_HEADER_BYTES, conf))
-		return damaged(err, name, 16, "snapshot header");
-	buf_put(&s->data, p + SNAP_HEADER_BYTES + conf, data);
-	return 0;
-}
-
-int wal_snapshot_layout(const uint8_t *p, size_t n, uint64_t *data_at, uint64_t *data_n)
-{
-	if (n < SNAP_HEADER_BYTES || memcmp(p, snapshot_magic, 8) != 0)
-		return MESH_E_CORRUPT;
-	*data_at = SNAP_HEADER_BYTES + get32(p + 40);
-	*data_n = get64(p + 48);
-	return 0;
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Nodes come, go and are refused; managers and workers die and lose nothing that was acknowledged."""
+import contextlib
 import json
 import os
 import re
@@ -243,3 +244,42 @@ def test_certificates_renew_expire_and_are_replaced(fresh_lab):
     l.meshctl(2, "swarm", "leave")
     l.meshctl(2, *join)
     wait_for(lambda: sorted(n["Status"]["State"] for n in l.get(1, "/nodes")) == ["down", "ready", "ready"], 20, "n2 to be back")
+
+
+def holds(root, *words):
+    """Files below root in which a word stands."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for path in (os.path.join(folder, name) for name in names):
+            if not os.path.isfile(path) or os.path.islink(path):
+                continue
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as f:
+                content = f.read()
+                found += [path for w in words if w.encode() in content]
+    return found
+
+
+def test_secrets_lie_sealed_on_disk(fresh_lab):
+    """What the manager keeps in clear it keeps in memory; a worker keeps none of it. Without its key the log stays shut."""
+    l = fresh_lab(nodes=2)
+    words = "in-nobody's-file", "nor-this-config"
+    l.docker(1, "secret", "create", "pw", "-", stdin=words[0])
+    l.docker(1, "config", "create", "conf", "-", stdin=words[1])
+    tasks = l.create("--name", "web", "--mode", "global", "--secret", "pw", "--config", "conf", IMAGE, n=2)
+    shown = [l.docker(1, "swarm", "join-token", "-q", role).stdout.strip().rsplit("-", 1)[1] for role in ("worker", "manager")]
+    here = lambda: [holds(l.state(k), *words, *shown) for k in l.nodes]
+    assert here() == [[], []]
+    assert os.stat(f"{l.state(1)}/identity/data.key").st_mode & 0o777 == 0o600 and not os.path.exists(f"{l.state(2)}/identity/data.key")
+    l.verb("kill", 1)
+    key = f"{l.state(1)}/identity/data.key"
+    os.rename(key, key + ".away")
+    refused = l.meshctl(0, "lab", "start", "--name", l.name, "n1", rc=1)
+    assert "data.key" in refused.stderr + l.log(1) and "backup" in refused.stderr + l.log(1)
+    os.rename(key + ".away", key)
+    l.verb("start", 1)
+    l.wait_nodes(2)
+    l.docker(1, "service", "update", "-q", "-d", "--force", "web")
+    wait_for(lambda: not {t["ID"] for t in tasks} & {t["ID"] for t in l.running("web")}, 30, "tasks that read the log's secret")
+    for t in l.wait_running("web", 2):
+        assert l.exec(t, "cat", "/run/secrets/pw", "/conf").stdout == "".join(words)
+    assert here() == [[], []]

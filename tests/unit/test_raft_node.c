@@ -141,7 +141,11 @@ static int try_start(struct cluster *c, unsigned i, bool bootstrap, struct mesh_
 	m->leads = m->down = m->fatal = m->closed = false;
 	buf_clear(&m->text);
 	snprintf(m->dir, sizeof(m->dir), "%s/%u", c->dir, i + 1);
+	static struct seal_key *key;
+	if (!key)
+		key = seal_key_of(7);
 	struct raft_node_config cfg = { .dir = m->dir,
+		                        .key = key,
 		                        .id = m->id,
 		                        .cluster = 42,
 		                        .election_ms = 300,
@@ -359,13 +363,13 @@ static void test_full_disk(void **state)
 	start(c, 0, true);
 	log_set_level((enum log_level)(LOG_ERROR_ + 1));
 	assert_int_equal(propose(c, 0, "a"), 0);
-	/* A record of four bytes takes forty. */
-	for (int64_t space = 0; space < 80; space += 7) {
+	/* A sealed record of four bytes takes eighty. */
+	for (int64_t space = 0; space < 160; space += 7) {
 		wal_test_space = space;
 		struct result r = { 0 };
 		raft_node_propose(c->m[0].n, "lost", 4, on_result, &r);
 		WAIT(c, r.called);
-		assert_int_equal(r.status, space < 40 ? -ENOSPC : 0);
+		assert_int_equal(r.status, space < 80 ? -ENOSPC : 0);
 		if (r.status)
 			assert_non_null(strstr(r.msg, "No space left"));
 		wal_test_space = -1;

@@ -14,14 +14,17 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/raft/crc32c.h"
-#include "control/raft/wal.h"
+#include "control/raft/wal_impl.h"
+#include "tests/support/wal_clear.h"
 
 #define CLUSTER 42
+#define BOX(n) (((n) + SEAL_BYTES + 7) / 8 * 8) /* what a payload of n bytes takes */
 
 struct fix {
 	char dir[64];
 	struct wal *w;
 	struct wal_content c;
+	struct seal_key *key;
 };
 
 static int setup(void **state)
@@ -30,6 +33,7 @@ static int setup(void **state)
 	log_set_level((enum log_level)(LOG_ERROR_ + 1));
 	snprintf(f->dir, sizeof(f->dir), "/tmp/mesh-wal-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
+	f->key = seal_key_of(1);
 	*state = f;
 	return 0;
 }
@@ -54,6 +58,7 @@ static int teardown(void **state)
 	wal_test_space = -1;
 	shut(f);
 	nftw(f->dir, rm, 8, FTW_DEPTH | FTW_PHYS);
+	seal_key_free(f->key);
 	free(f);
 	return 0;
 }
@@ -61,7 +66,7 @@ static int teardown(void **state)
 static int try_open(struct fix *f, struct mesh_err *err)
 {
 	shut(f);
-	return wal_open(f->dir, CLUSTER, &f->w, &f->c, err);
+	return wal_open(f->dir, CLUSTER, f->key, &f->w, &f->c, err);
 }
 
 static void reopen(struct fix *f)
@@ -192,19 +197,19 @@ static struct buf four_batches(struct fix *f, size_t bounds[4])
 	char name[128];
 	reopen(f);
 	state_put(f, 5, 1);
-	bounds[0] = WAL_HEADER_BYTES + 2 * WAL_RECORD_BYTES;
+	bounds[0] = WAL_HEADER_BYTES + 2 * (WAL_RECORD_BYTES + BOX(0));
 	put(f, 1, 1, "first");
-	bounds[1] = bounds[0] + WAL_RECORD_BYTES + 8;
+	bounds[1] = bounds[0] + WAL_RECORD_BYTES + BOX(5);
 	struct wal_batch b = { 0 };
 	add(&b, 2, 1, "second");
 	add(&b, 3, 1, "2b");
 	write_batch(f, &b);
-	bounds[2] = bounds[1] + 2 * (WAL_RECORD_BYTES + 8);
+	bounds[2] = bounds[1] + 2 * (WAL_RECORD_BYTES + BOX(6));
 	add(&b, 4, 1, "third");
 	add(&b, 5, 1, "3b");
 	add(&b, 6, 1, "3c");
 	write_batch(f, &b);
-	bounds[3] = bounds[2] + 3 * (WAL_RECORD_BYTES + 8);
+	bounds[3] = bounds[2] + 3 * (WAL_RECORD_BYTES + BOX(5));
 	shut(f);
 	file_name(f, 1, name);
 	return slurp(name);
@@ -300,12 +305,12 @@ static void test_other_layouts_and_clusters(void **state)
 	char name[128];
 	struct buf b = four_batches(f, bounds);
 	file_name(f, 1, name);
-	b.data[8] = 2;
+	b.data[8] = 3;
 	spit(name, b.data, b.len);
 	assert_int_equal(try_open(f, &err), MESH_E_VERSION);
-	b.data[8] = 1;
+	b.data[8] = WAL_VERSION;
 	spit(name, b.data, b.len);
-	assert_int_equal(wal_open(f->dir, CLUSTER + 1, &f->w, &f->c, &err), MESH_E_INVALID);
+	assert_int_equal(wal_open(f->dir, CLUSTER + 1, f->key, &f->w, &f->c, &err), MESH_E_INVALID);
 	assert_non_null(strstr(err.msg, "another cluster"));
 	buf_fini(&b);
 }
@@ -317,7 +322,7 @@ static void test_lock(void **state)
 	struct wal_content c = { 0 };
 	struct mesh_err err = { 0 };
 	reopen(f);
-	assert_int_equal(wal_open(f->dir, CLUSTER, &w, &c, &err), -EBUSY);
+	assert_int_equal(wal_open(f->dir, CLUSTER, f->key, &w, &c, &err), -EBUSY);
 	assert_non_null(strstr(err.msg, "another meshd uses this state directory"));
 }
 
@@ -421,21 +426,27 @@ static void test_snapshot_replaces_the_log(void **state)
 	assert_string_equal(text_of(&f->c), "10.5:x");
 }
 
+static const struct wal_file *file_of(struct fix *f, const struct buf *b, size_t n)
+{
+	static struct wal_file file;
+	file = (struct wal_file){ "s", b->data, n, CLUSTER, f->key };
+	return &file;
+}
+
 static void test_damaged_snapshot(void **state)
 {
 	struct fix *f = *state;
 	struct wal_snapshot s = snap_of(9, 2, "hello"), back;
 	struct buf b = { 0 };
 	struct mesh_err err = { 0 };
-	(void)f;
-	wal_snapshot_encode(&s, CLUSTER, &b);
-	assert_int_equal(wal_snapshot_decode("s", b.data, b.len, CLUSTER, &back, &err), 0);
+	wal_snapshot_encode(&s, CLUSTER, f->key, &b);
+	assert_int_equal(wal_snapshot_decode(file_of(f, &b, b.len), &back, &err), 0);
 	assert_string_equal(buf_str(&back.data), "hello");
 	buf_fini(&back.data);
 	for (size_t i = 0; i < b.len; i++) {
-		assert_int_not_equal(wal_snapshot_decode("s", b.data, i, CLUSTER, &back, &err), 0);
+		assert_int_not_equal(wal_snapshot_decode(file_of(f, &b, i), &back, &err), 0);
 		b.data[i] ^= 0x10;
-		assert_int_not_equal(wal_snapshot_decode("s", b.data, b.len, CLUSTER, &back, &err), 0);
+		assert_int_not_equal(wal_snapshot_decode(file_of(f, &b, b.len), &back, &err), 0);
 		b.data[i] ^= 0x10;
 	}
 	buf_fini(&s.data);
@@ -457,7 +468,7 @@ static void test_no_space(void **state)
 	wal_test_space = -1;
 	state_put(f, 1, 0);
 	uint64_t index = 0;
-	for (int64_t space = 0; space < 2 * (WAL_RECORD_BYTES + 8); space++) {
+	for (int64_t space = 0; space < 2 * (WAL_RECORD_BYTES + BOX(2)); space++) {
 		add(&b, index + 1, 1, "ab");
 		add(&b, index + 2, 1, "cd");
 		wal_test_space = space;
@@ -494,6 +505,304 @@ static void test_no_space(void **state)
 	buf_fini(&s.data);
 }
 
+/* ---- sealed ---- */
+
+static void assert_refused(struct fix *f, const char *why)
+{
+	struct mesh_err err = { 0 };
+	assert_int_equal(try_open(f, &err), MESH_E_CORRUPT);
+	if (!strstr(err.msg, why) || !strstr(err.msg, f->dir))
+		fail_msg("%s", err.msg);
+}
+
+/* Makes a record's checksum right again: what somebody would do who alters one on purpose. */
+static void resum(struct buf *b, size_t at)
+{
+	uint8_t *r = b->data + at;
+	uint32_t n = (get32(r) + 7) & ~7u;
+	put32(r + 4, crc32c(crc32c(crc32c(0, b->data, WAL_HEADER_BYTES), r, 4), r + 8, WAL_RECORD_BYTES - 8 + n));
+}
+
+static void test_nothing_in_clear(void **state)
+{
+	struct fix *f = *state;
+	static const char text[] = "a secret nobody should read";
+	char name[128];
+	reopen(f);
+	state_put(f, 1, 0);
+	put(f, 1, 1, text);
+	snap_put(f, 1, 1, text);
+	assert_true(wal_sealed(f->dir));
+	file_name(f, 1, name);
+	struct buf log = slurp(name);
+	snprintf(name, sizeof(name), "%s/snap-%016x.snap", f->dir, 1);
+	struct buf snap = slurp(name);
+	assert_null(memmem(log.data, log.len, text, 6));
+	assert_null(memmem(snap.data, snap.len, text, 6));
+	buf_fini(&log);
+	buf_fini(&snap);
+}
+
+/* Every byte of a record altered, its sum made right: it is not taken for a torn write, nor for anything else. */
+static void test_altered_records(void **state)
+{
+	struct fix *f = *state;
+	size_t bounds[4];
+	char name[128];
+	struct buf b = four_batches(f, bounds);
+	file_name(f, 1, name);
+	for (size_t at = 8; at < WAL_RECORD_BYTES + 5 + SEAL_BYTES; at++) {
+		if (at >= 24 && at < 29)
+			continue; /* batch and kind are asked for before the box is opened */
+		b.data[bounds[0] + at] ^= 0x20;
+		resum(&b, bounds[0]);
+		spit(name, b.data, b.len);
+		assert_refused(f, at == 30 ? "" : "sealed elsewhere or altered");
+		b.data[bounds[0] + at] ^= 0x20;
+		resum(&b, bounds[0]);
+	}
+	spit(name, b.data, b.len);
+	reopen(f);
+	assert_int_equal(f->c.entries.len, 6);
+	buf_fini(&b);
+}
+
+/* Two records of a batch that differ only in what they say, exchanged; one put where another segment had it. */
+static void test_moved_records(void **state)
+{
+	struct fix *f = *state;
+	char name[128];
+	size_t size = WAL_RECORD_BYTES + BOX(2), at = WAL_HEADER_BYTES + WAL_RECORD_BYTES + BOX(0);
+	reopen(f);
+	struct wal_batch batch = { 0 };
+	add(&batch, 1, 1, "ab");
+	add(&batch, 1, 1, "cd");
+	add(&batch, 1, 1, "ef");
+	write_batch(f, &batch);
+	shut(f);
+	file_name(f, 1, name);
+	struct buf b = slurp(name), other = { 0 };
+	buf_put(&other, b.data, b.len);
+	memcpy(b.data + at, other.data + at + size, size);
+	memcpy(b.data + at + size, other.data + at, size);
+	spit(name, b.data, b.len);
+	assert_refused(f, "sealed elsewhere or altered");
+	/* The same place and sums of a segment with another number. */
+	struct wal_sealer s = { .key = f->key };
+	wal_header_encode(&s, CLUSTER, 2, 0);
+	memcpy(other.data, s.header, WAL_HEADER_BYTES);
+	for (size_t off = WAL_HEADER_BYTES; off < at + 3 * size;
+	     off += WAL_RECORD_BYTES + BOX(get32(other.data + off) - SEAL_BYTES))
+		resum(&other, off);
+	spit(name, other.data, other.len);
+	assert_refused(f, "sealed elsewhere or altered");
+	buf_fini(&b);
+	buf_fini(&other);
+}
+
+static void test_another_key(void **state)
+{
+	struct fix *f = *state;
+	reopen(f);
+	state_put(f, 1, 0);
+	put(f, 1, 1, "a");
+	shut(f);
+	seal_key_free(f->key);
+	f->key = seal_key_of(2);
+	assert_refused(f, "sealed with data key 0100000000000000, but identity/data.key is 0200000000000000");
+	seal_key_free(f->key);
+	f->key = seal_key_of(1);
+	reopen(f);
+	snap_put(f, 1, 1, "s");
+	shut(f);
+	seal_key_free(f->key);
+	f->key = seal_key_of(2);
+	assert_refused(f, ".snap: sealed with data key 01");
+}
+
+/* The same bytes again, after a crash took them: never the same nonce. */
+static void test_rewritten_tail(void **state)
+{
+	struct fix *f = *state;
+	char name[128];
+	uint8_t seen[40][SEAL_NONCE_BYTES];
+	size_t at = WAL_HEADER_BYTES + WAL_RECORD_BYTES + BOX(0);
+	file_name(f, 1, name);
+	for (size_t i = 0; i < ARRAY_SIZE(seen); i++) {
+		reopen(f);
+		put(f, 1, 1, "ab");
+		struct buf b = slurp(name);
+		memcpy(seen[i], b.data + at + WAL_RECORD_BYTES, SEAL_NONCE_BYTES);
+		for (size_t k = 0; k < i; k++)
+			assert_memory_not_equal(seen[k], seen[i], SEAL_NONCE_BYTES);
+		shut(f);
+		spit(name, b.data, i % 2 ? at : 0); /* without its end, the batch is cut off */
+		buf_fini(&b);
+	}
+}
+
+/* More than one piece, read from anywhere, and a piece put in another's place. */
+static void test_snapshot_in_pieces(void **state)
+{
+	struct fix *f = *state;
+	struct mesh_err err = { 0 };
+	struct wal_snapshot s = snap_of(3, 1, "");
+	size_t sizes[] = { 1, WAL_PIECE_BYTES - 1, WAL_PIECE_BYTES, WAL_PIECE_BYTES + 1, 3 * WAL_PIECE_BYTES + 777 };
+	reopen(f);
+	state_put(f, 1, 0);
+	for (size_t k = 0; k < ARRAY_SIZE(sizes); k++) {
+		while (s.data.len < sizes[k])
+			buf_put_u32(&s.data, (uint32_t)s.data.len * 2654435761u);
+		s.data.len = sizes[k];
+		assert_int_equal(wal_snapshot_write(f->w, &s, &err), 0);
+		reopen(f);
+		assert_int_equal(f->c.snap.data.len, sizes[k]);
+		assert_memory_equal(f->c.snap.data.data, s.data.data, sizes[k]);
+		for (size_t off = 0; off <= sizes[k]; off += 30001) {
+			static uint8_t part[100000];
+			size_t n = sizeof(part);
+			uint64_t total;
+			assert_int_equal(wal_snapshot_read(f->w, 3, off, part, &n, &total), 0);
+			assert_int_equal(total, sizes[k]);
+			assert_int_equal(n, sizes[k] - off < sizeof(part) ? sizes[k] - off : sizeof(part));
+			assert_memory_equal(part, s.data.data + off, n);
+		}
+	}
+	struct buf b = { 0 };
+	struct wal_snap_layout l;
+	size_t size;
+	wal_snapshot_encode(&s, CLUSTER, f->key, &b);
+	assert_int_equal(wal_snap_layout(b.data, b.len, &l), 0);
+	uint64_t first = wal_snap_piece(&l, 0, &size), second = wal_snap_piece(&l, 1, &size);
+	memcpy(b.data + first, b.data + second, WAL_PIECE_BYTES + SEAL_BYTES);
+	put32(b.data + 12, crc32c(0, b.data + 16, b.len - 16));
+	struct wal_snapshot back;
+	assert_int_equal(wal_snapshot_decode(file_of(f, &b, b.len), &back, &err), MESH_E_CORRUPT);
+	assert_non_null(strstr(err.msg, "sealed elsewhere or altered"));
+	buf_fini(&b);
+	buf_fini(&s.data);
+}
+
+/* ---- what former versions left ---- */
+
+static void clear_log(struct fix *f, struct buf *one, struct buf *two)
+{
+	(void)f;
+	clear_header(one, CLUSTER, 1, 0);
+	clear_record(one, 0, WAL_STATE, 0, 3, 9, 1, false, NULL, 0);
+	clear_record(one, 0, WAL_ENTRY, RAFT_COMMAND, 1, 1, 1, true, "clear one", 9);
+	clear_record(one, 0, WAL_ENTRY, RAFT_COMMAND, 1, 2, 2, true, "clear two", 9);
+	clear_header(two, CLUSTER, 2, 2);
+	clear_record(two, 0, WAL_STATE, 0, 4, 7, 3, false, NULL, 0);
+	clear_record(two, 0, WAL_ENTRY, RAFT_COMMAND, 4, 3, 3, true, "clear three", 11);
+	clear_record(two, 0, WAL_ENTRY, RAFT_COMMAND, 4, 4, 4, true, "clear four", 10);
+}
+
+static void spit_log(struct fix *f, const struct buf *one, const struct buf *two, size_t n)
+{
+	char name[128];
+	file_name(f, 1, name);
+	spit(name, one->data, one->len);
+	file_name(f, 2, name);
+	spit(name, two->data, n);
+}
+
+static void assert_no_clear(struct fix *f)
+{
+	char name[256];
+	DIR *d = opendir(f->dir);
+	for (struct dirent *e; (e = readdir(d));) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", f->dir, e->d_name);
+		struct buf b = slurp(name);
+		assert_null(b.len ? memmem(b.data, b.len, "clear", 5) : NULL);
+		buf_fini(&b);
+	}
+	closedir(d);
+}
+
+/* Whatever its last segment was cut to: what the former version would have read is there, sealed, and goes on. */
+static void test_clear_log_is_sealed(void **state)
+{
+	struct fix *f = *state;
+	struct buf one = { 0 }, two = { 0 };
+	clear_log(f, &one, &two);
+	size_t third = WAL_CLEAR_HEADER_BYTES + 2 * WAL_RECORD_BYTES + 16;
+	for (size_t n = 0; n <= two.len; n += n + 8 < two.len ? 8 : 1) {
+		spit_log(f, &one, &two, n);
+		for (int again = 0; again < 2; again++) {
+			reopen(f);
+			assert_string_equal(text_of(&f->c),
+			                    n == two.len ? "1.1:clear one 2.1:clear two 3.4:clear three 4.4:clear four"
+			                    : n >= third ? "1.1:clear one 2.1:clear two 3.4:clear three"
+			                                 : "1.1:clear one 2.1:clear two");
+			assert_int_equal(f->c.term, n >= third ? 4 : 3);
+			assert_int_equal(f->c.vote, n >= third ? 7 : 9);
+			assert_no_clear(f);
+		}
+		uint64_t next = f->c.entries.len + 1;
+		put(f, next, 4, "more");
+		state_put(f, 5, 1);
+		reopen(f);
+		assert_int_equal(f->c.entries.len, next);
+		assert_int_equal(f->c.term, 5);
+		shut(f);
+	}
+	buf_fini(&one);
+	buf_fini(&two);
+}
+
+/* A crash, or a full disk, between two files: the next start goes on from there. */
+static void test_sealing_is_interrupted(void **state)
+{
+	struct fix *f = *state;
+	struct buf one = { 0 }, two = { 0 }, snap = { 0 };
+	char name[128];
+	clear_log(f, &one, &two);
+	struct wal_snapshot s = snap_of(2, 1, "clear state");
+	clear_snapshot(&snap, &s, CLUSTER);
+	snprintf(name, sizeof(name), "%s/snap-%016x.snap", f->dir, 2);
+	spit_log(f, &one, &two, two.len);
+	spit(name, snap.data, snap.len);
+	int64_t space = 0;
+	for (int rc = -1; rc; space += 24) {
+		struct mesh_err err = { 0 };
+		wal_test_space = space;
+		rc = try_open(f, &err);
+		wal_test_space = -1;
+		if (rc)
+			assert_int_equal(rc, -ENOSPC);
+		assert_int_equal(count_files(f, ".tmp"), 0);
+		assert_true(space < 2000);
+	}
+	assert_no_clear(f);
+	assert_string_equal(buf_str(&f->c.snap.data), "clear state");
+	assert_string_equal(text_of(&f->c), "3.4:clear three 4.4:clear four");
+	buf_fini(&one);
+	buf_fini(&two);
+	buf_fini(&snap);
+	buf_fini(&s.data);
+}
+
+/* Once all is sealed, a file in clear is none of ours, however right its sums are. */
+static void test_clear_among_sealed(void **state)
+{
+	struct fix *f = *state;
+	struct buf one = { 0 }, two = { 0 };
+	struct mesh_err err = { 0 };
+	clear_log(f, &one, &two);
+	spit_log(f, &one, &two, two.len);
+	reopen(f);
+	assert_int_equal(seal_key_settle(f->key, f->dir, &err), 0);
+	reopen(f);
+	shut(f);
+	spit_log(f, &one, &two, two.len);
+	assert_refused(f, "in clear");
+	buf_fini(&one);
+	buf_fini(&two);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -510,6 +819,15 @@ int main(void)
 		T(test_snapshot_replaces_the_log),
 		T(test_damaged_snapshot),
 		T(test_no_space),
+		T(test_nothing_in_clear),
+		T(test_altered_records),
+		T(test_moved_records),
+		T(test_another_key),
+		T(test_rewritten_tail),
+		T(test_snapshot_in_pieces),
+		T(test_clear_log_is_sealed),
+		T(test_sealing_is_interrupted),
+		T(test_clear_among_sealed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
