@@ -10,14 +10,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "base/gojson.h"
 #include "cli/command.h"
 #include "cli/http.h"
-
-static inline void json_clean(json_t **j)
-{
-	json_decref(*j);
-}
-#define JSON_CLEAN __attribute__((cleanup(json_clean))) json_t *
 
 /* Paths are printf formats without the version prefix; escape foreign parts with url_escape. */
 int api_get(struct cli *c, json_t **out, struct mesh_err *err, const char *path, ...) MESH_MUST_CHECK MESH_PRINTF(4, 5);
@@ -54,8 +49,6 @@ void jdel(json_t *o, const char *path);
 
 /* Can it stand in JSON at all? (UTF-8) */
 bool json_text_ok(const char *text);
-/* Go's encoding: sorted or kept order, shortest numbers; indent 0 = one line. */
-void json_put(struct buf *out, const json_t *v, int indent, bool sorted, bool escape_html);
 char *json_line(const json_t *v);
 
 #endif

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Role:   what --format does: "json", "table TEMPLATE", Go templates over JSON values.
- *         Templates know {{.A.B}}, {{json .}}, {{index .X "k"}}, {{range}}, {{if}} {{else}} {{end}}, {{with}},
- *         {{println}}, {{print}}, {{printf}}, {{len}}, {{upper}} {{lower}} {{title}}, {{join}} {{split}},
- *         {{eq}} {{ne}} {{not}} {{and}} {{or}}, variables and pipes. What they do not know is an error.
+ *         Templates are base/gotmpl.h's, with the functions of docker's client: json, join, split, upper, lower,
+ *         title, truncate, pad.
  * Errors: MESH_E_INVALID, with docker's "template parsing error: " or "template: : executing" wording.
  */
 #ifndef MESH_CLI_FORMAT_H

@@ -1,294 +1,119 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Go's text/template over JSON: a parsed tree is run. Depth and output are bounded. */
-#include "cli/template.h"
-
-#include <stdio.h>
+/* Templates of --format: Go's, with the functions that docker's client adds. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/gotmpl.h"
 #include "base/mem.h"
 #include "cli/api.h"
 #include "cli/format.h"
 
-#define OUTPUT_MAX (64u << 20)
-
-struct var {
-	const char *name;
-	json_t *value;
-};
-struct machine {
-	struct var vars[64];
-	size_t nvars;
-	bool strict;
-	int depth;
-	struct buf *out;
-	struct mesh_err *err;
-};
-
-static json_t *ref(const json_t *j)
+static json_t *fn_join(json_t **v)
 {
-	return json_incref((json_t *)j);
-}
-
-/* A missing value is NULL; *rc < 0 stops everything. */
-static json_t *field(struct machine *m, json_t *of, const struct str_list *chain, bool soft, int *rc)
-{
-	json_t *at = of;
-
-	for (size_t i = 0; i < chain->n; i++) {
-		json_t *next = json_is_object(at) ? json_object_get(at, chain->v[i]) : NULL;
-		if (!next && m->strict && !soft) {
-			*rc = mesh_fail(m->err, MESH_E_INVALID,
-			                "template: :1: executing \"\" at <.%s>: there is no field \"%s\"", chain->v[i],
-			                chain->v[i]);
-			json_decref(of);
-			return NULL;
-		}
-		at = next;
-		if (!at)
-			break;
-	}
-	ref(at);
-	json_decref(of);
-	return at;
-}
-
-static json_t *eval_pipe(struct machine *m, const struct pipe *p, json_t *dot, bool soft, int *rc);
-
-static json_t *eval_expr(struct machine *m, const struct expr *e, json_t *dot, bool soft, int *rc)
-{
-	const struct template_function *fn;
-	json_t *base = NULL;
-
-	switch (e->type) {
-	case E_DOT:
-	case E_FIELD:
-		base = ref(dot);
-		break;
-	case E_VALUE:
-		base = ref(e->value);
-		break;
-	case E_PAREN:
-		base = eval_pipe(m, e->pipe, dot, soft, rc);
-		break;
-	case E_VAR:
-		for (size_t i = m->nvars; i-- > 0;)
-			if (!strcmp(m->vars[i].name, e->name)) {
-				base = ref(m->vars[i].value);
-				return field(m, base, &e->chain, soft, rc);
-			}
-		*rc = mesh_fail(m->err, MESH_E_INVALID, "template parsing error: undefined variable \"$%s\"", e->name);
-		return NULL;
-	case E_FUNC:
-		fn = template_function(e->name);
-		if (!fn)
-			*rc = mesh_fail(m->err, MESH_E_INVALID, "template parsing error: function \"%s\" not defined",
-			                e->name);
-		else if (fn->min)
-			*rc = mesh_fail(m->err, MESH_E_INVALID,
-			                "template: :1: executing \"\": wrong number of args for %s", e->name);
-		else
-			base = template_call(e->name, NULL, 0);
-		break;
-	}
-	return *rc < 0 ? (json_decref(base), NULL) : field(m, base, &e->chain, soft, rc);
-}
-
-static json_t *eval_call(struct machine *m, const struct command_node *c, json_t *dot, json_t *piped, bool has_piped,
-                         int *rc)
-{
-	const char *name = c->args[0].name;
-	const struct template_function *f = template_function(name);
-	json_t *v[ARGS_MAX] = { 0 };
-	size_t n = 0;
-	json_t *out = NULL;
-
-	if (!f) {
-		*rc = mesh_fail(m->err, MESH_E_INVALID, "template parsing error: function \"%s\" not defined", name);
-		return NULL;
-	}
-	size_t count = c->n - 1 + has_piped;
-	if (count < f->min || count > f->max) {
-		*rc = mesh_fail(m->err, MESH_E_INVALID, "template: :1: executing \"\": wrong number of args for %s",
-		                name);
-		return NULL;
-	}
-	for (size_t i = 1; i < c->n && *rc >= 0; i++)
-		v[n++] = eval_expr(m, &c->args[i], dot, f->soft, rc);
-	if (has_piped && *rc >= 0)
-		v[n++] = ref(piped);
-	if (*rc >= 0)
-		out = template_call(name, v, n);
-	for (size_t i = 0; i < ARGS_MAX; i++)
-		json_decref(v[i]);
-	return out;
-}
-
-static json_t *eval_command(struct machine *m, const struct command_node *c, json_t *dot, json_t *piped, bool has_piped,
-                            bool soft, int *rc)
-{
-	if (c->args[0].type == E_FUNC)
-		return eval_call(m, c, dot, piped, has_piped, rc);
-	json_t *v = eval_expr(m, &c->args[0], dot, soft, rc);
-	if (*rc < 0 || (c->n == 1 && !has_piped))
-		return v;
-	/* A method with an argument ({{.Label "x"}}) is a map of ours. */
-	json_t *key = has_piped ? ref(piped) : eval_expr(m, &c->args[1], dot, soft, rc);
-	json_t *out = NULL;
-	if (*rc >= 0 && json_is_object(v) && json_is_string(key)) {
-		out = json_object_get(v, json_string_value(key));
-		out = out ? ref(out) : json_string("");
-	} else if (*rc >= 0) {
-		*rc = mesh_fail(m->err, MESH_E_INVALID,
-		                "template: :1: executing \"\": can't give argument to non-function");
-	}
-	json_decref(v);
-	json_decref(key);
-	return out;
-}
-
-static json_t *eval_pipe(struct machine *m, const struct pipe *p, json_t *dot, bool soft, int *rc)
-{
-	json_t *v = NULL;
-
-	if (++m->depth > DEPTH_MAX * 2) {
-		*rc = mesh_fail(m->err, MESH_E_INVALID, "template is nested too deeply");
-		return NULL;
-	}
-	for (size_t i = 0; i < p->n && *rc >= 0; i++) {
-		/* what is only handed on to a tolerant function is looked up tolerantly too */
-		const struct expr *to = i + 1 < p->n ? &p->cmds[i + 1].args[0] : NULL;
-		const struct template_function *fn = to && to->type == E_FUNC ? template_function(to->name) : NULL;
-		bool lax = soft || (fn && fn->soft);
-		json_t *next = eval_command(m, &p->cmds[i], dot, v, i > 0, lax, rc);
-		json_decref(v);
-		v = next;
-	}
-	m->depth--;
-	return v;
-}
-
-static int push_var(struct machine *m, const char *name, json_t *value)
-{
-	if (m->nvars == ARRAY_SIZE(m->vars))
-		return mesh_fail(m->err, MESH_E_INVALID, "template has too many variables");
-	m->vars[m->nvars++] = (struct var){ name, ref(value) };
-	return 0;
-}
-
-static void pop_vars(struct machine *m, size_t to)
-{
-	while (m->nvars > to)
-		json_decref(m->vars[--m->nvars].value);
-}
-
-static int run_nodes(struct machine *m, const struct node *n, json_t *dot);
-
-static int run_item(struct machine *m, const struct node *n, json_t *key, json_t *item)
-{
-	size_t mark = m->nvars;
-	int rc = 0;
-
-	if (n->pipe->var2) {
-		rc = push_var(m, n->pipe->var, key);
-		if (!rc)
-			rc = push_var(m, n->pipe->var2, item);
-	} else if (n->pipe->var) {
-		rc = push_var(m, n->pipe->var, item);
-	}
-	if (!rc)
-		rc = run_nodes(m, n->body, item);
-	pop_vars(m, mark);
-	return rc;
-}
-
-static int run_range(struct machine *m, const struct node *n, json_t *over, json_t *dot)
-{
+	struct buf b = { 0 };
 	json_t *item;
 	size_t i;
-	int rc = 0;
 
-	if (!value_truth(over))
-		return run_nodes(m, n->other, dot);
-	if (json_is_array(over)) {
-		json_array_foreach(over, i, item)
-		{
-			JSON_CLEAN key = json_integer((json_int_t)i);
-			if ((rc = run_item(m, n, key, item)) < 0)
-				return rc;
-		}
-		return 0;
-	}
-	if (!json_is_object(over))
-		return mesh_fail(m->err, MESH_E_INVALID, "template: :1: executing \"\": range can't iterate over it");
-	/* Go ranges over maps in the order of their keys. */
-	struct buf sorted = { 0 };
-	json_put(&sorted, over, 0, true, false);
-	JSON_CLEAN copy = json_loadb((char *)sorted.data, sorted.len, 0, NULL);
-	buf_fini(&sorted);
-	const char *key;
-	json_object_foreach(copy, key, item)
+	json_array_foreach(v[0], i, item)
 	{
-		JSON_CLEAN k = json_string(key);
-		if ((rc = run_item(m, n, k, item)) < 0)
-			return rc;
+		CLEAN_FREE char *text = gotmpl_text(item);
+		if (i)
+			buf_puts(&b, json_is_string(v[1]) ? json_string_value(v[1]) : "");
+		buf_puts(&b, text);
 	}
-	return 0;
+	return gotmpl_take(&b);
 }
 
-static int run_node(struct machine *m, const struct node *n, json_t *dot)
+static json_t *fn_split(json_t **v)
 {
-	int rc = 0;
+	CLEAN_FREE char *text = gotmpl_text(v[0]);
+	CLEAN_FREE char *sep = gotmpl_text(v[1]);
+	json_t *out = json_array();
+	char *at = text;
 
-	if (n->type == N_TEXT) {
-		buf_puts(m->out, n->text);
-		return 0;
-	}
-	JSON_CLEAN v = eval_pipe(m, n->pipe, dot, n->type != N_PIPE, &rc);
-	if (rc < 0)
-		return rc;
-	if (n->type == N_RANGE)
-		return run_range(m, n, v, dot);
-	if (n->type == N_PIPE) {
-		if (n->pipe->var)
-			return push_var(m, n->pipe->var, v);
-		value_print(m->out, v, 0);
-		return 0;
-	}
-	size_t mark = m->nvars;
-	if (n->pipe->var)
-		rc = push_var(m, n->pipe->var, v);
-	if (!rc)
-		rc = run_nodes(m, value_truth(v) ? n->body : n->other, n->type == N_WITH && value_truth(v) ? v : dot);
-	pop_vars(m, mark);
-	return rc;
+	for (char *hit; *sep && (hit = strstr(at, sep)); at = hit + strlen(sep))
+		json_array_append_new(out, json_stringn(at, (size_t)(hit - at)));
+	json_array_append_new(out, json_string(at));
+	return out;
 }
 
-static int run_nodes(struct machine *m, const struct node *n, json_t *dot)
+static json_t *fn_case(const char *name, const json_t *v)
 {
-	size_t mark = m->nvars;
-	int rc = 0;
+	CLEAN_FREE char *text = gotmpl_text(v);
 
-	for (; n && !rc; n = n->next) {
-		rc = run_node(m, n, dot);
-		if (!rc && m->out->len > OUTPUT_MAX)
-			rc = mesh_fail(m->err, MESH_E_INVALID, "template writes too much");
+	for (char *p = text; *p; p++)
+		*p = (char)(name[0] == 'l' ? tolower((unsigned char)*p) : toupper((unsigned char)*p));
+	if (name[0] == 't') {
+		free(TAKE(text));
+		text = gotmpl_text(v);
+		text[0] = (char)toupper((unsigned char)text[0]);
 	}
-	pop_vars(m, mark);
-	return rc;
+	return json_string(text);
+}
+
+static json_t *fn_truncate(json_t **v)
+{
+	CLEAN_FREE char *text = gotmpl_text(v[0]);
+	size_t n = (size_t)json_integer_value(v[1]);
+
+	if (json_is_integer(v[1]) && json_integer_value(v[1]) >= 0 && strlen(text) > n)
+		text[n] = 0;
+	json_t *out = json_string(text);
+	return out ? out : json_string("");
+}
+
+static json_t *fn_pad(json_t **v)
+{
+	CLEAN_FREE char *text = gotmpl_text(v[0]);
+	int64_t before = json_integer_value(v[1]), after = json_integer_value(v[2]);
+	struct buf b = { 0 };
+
+	if (*text) {
+		before = before < 0 || before > 1000 ? 0 : before;
+		after = after < 0 || after > 1000 ? 0 : after;
+		buf_printf(&b, "%*s%s%*s", (int)before, "", text, (int)after, "");
+	}
+	return gotmpl_take(&b);
+}
+
+static json_t *fn_json(const json_t *v)
+{
+	struct buf b = { 0 };
+
+	if (v)
+		json_put(&b, v, 0, false, true);
+	else
+		buf_puts(&b, "null");
+	return gotmpl_take(&b);
+}
+
+static json_t *client_call(void *arg, const char *name, json_t **v, size_t n, struct mesh_err *err)
+{
+	(void)arg;
+	(void)n;
+	(void)err;
+	if (!strcmp(name, "json"))
+		return fn_json(v[0]);
+	if (!strcmp(name, "join"))
+		return fn_join(v);
+	if (!strcmp(name, "split"))
+		return fn_split(v);
+	if (!strcmp(name, "truncate"))
+		return fn_truncate(v);
+	if (!strcmp(name, "pad"))
+		return fn_pad(v);
+	return fn_case(name, v[0]);
 }
 
 int template_run(const char *text, const json_t *value, bool strict, struct buf *out, struct mesh_err *err)
 {
-	struct machine m = { .strict = strict, .out = out, .err = err };
-	struct node *tree;
-	int rc = template_parse(text, &tree, err);
+	static const struct gotmpl_function list[] = {
+		{ "json", 1, 1, true },      { "join", 2, 2, true },   { "split", 2, 2, false },
+		{ "upper", 1, 1, false },    { "lower", 1, 1, false }, { "title", 1, 1, false },
+		{ "truncate", 2, 2, false }, { "pad", 3, 3, false },
+	};
+	static const struct gotmpl_functions client = { list, ARRAY_SIZE(list), client_call, NULL };
 
-	if (!rc)
-		rc = push_var(&m, "", (json_t *)value);
-	if (!rc)
-		rc = run_nodes(&m, tree, (json_t *)value);
-	pop_vars(&m, 0);
-	nodes_free(tree);
-	return rc;
+	return gotmpl_run(text, value, strict, &client, out, err);
 }

@@ -26,7 +26,7 @@ OWNER = {
     r"bpf/(libbpf|bpf|btf)\.h": r"dataplane/ebpf/",
     r"wolfssl/.*": r"control/(ca|net)/",
     r"microhttpd\.h": r"control/api/",
-    r"jansson\.h": r"control/(api|agent)/|control/model/json\.[ch]|cli/",
+    r"jansson\.h": r"control/(api|agent)/|control/model/(json\.[ch]|tmpl\.c)|cli/|base/go",
     r"yaml\.h": r"cli/",
     r"libsmartcols.*": r"cli/",
 }

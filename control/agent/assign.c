@@ -33,23 +33,91 @@ static void put_file(struct buf *b, size_t index, const struct md_file_target *f
 	buf_put(b, p, n);
 }
 
-static int put_config(struct atask *t, size_t index, const struct md_config_ref *r, const struct md_config *c,
-                      struct mesh_err *err)
+static const struct md_secret *secret_of(const struct agent_deps *d, const char *id)
 {
-	const struct md_driver *tm = c->spec.templating;
-	if (!tm || !tm->name || !*tm->name) {
-		put_file(&t->files, index, r->file, c->spec.data.p, c->spec.data.n);
+	for (size_t i = 0; i < d->n_secrets; i++)
+		if (!strcmp(d->secrets[i]->meta.id, id))
+			return d->secrets[i];
+	return NULL;
+}
+
+static const struct md_config *config_of(const struct agent_deps *d, const char *id)
+{
+	for (size_t i = 0; i < d->n_configs; i++)
+		if (!strcmp(d->configs[i]->meta.id, id))
+			return d->configs[i];
+	return NULL;
+}
+
+/* What the templates of a task may quote: its environment, and what it has as files, by their targets. */
+struct quotable {
+	const struct md_container_spec *c;
+	const struct agent_deps *d;
+};
+
+static bool find_env(const struct quotable *q, const char *name, struct bytes *out)
+{
+	size_t n = strlen(name);
+	for (size_t i = 0; i < q->c->env.n; i++) {
+		char *at = q->c->env.v[i];
+		if (!strncmp(at, name, n) && at[n] == '=') {
+			*out = (struct bytes){ (uint8_t *)at + n + 1, strlen(at + n + 1) };
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool find_secret(const struct quotable *q, const char *target, struct bytes *out)
+{
+	const struct md_secret *s = NULL;
+	for (size_t i = 0; i < q->c->secrets.n && !s; i++)
+		if (q->c->secrets.v[i].file && streq(q->c->secrets.v[i].file->name, target))
+			s = secret_of(q->d, q->c->secrets.v[i].secret.s);
+	if (s)
+		*out = s->spec.data;
+	return s;
+}
+
+static bool find_config(const struct quotable *q, const char *target, struct bytes *out)
+{
+	const struct md_config *s = NULL;
+	for (size_t i = 0; i < q->c->configs.n && !s; i++)
+		if (q->c->configs.v[i].file && streq(q->c->configs.v[i].file->name, target))
+			s = config_of(q->d, q->c->configs.v[i].config.s);
+	if (s)
+		*out = s->spec.data;
+	return s;
+}
+
+static bool find_quoted(void *arg, enum tmpl_what what, const char *name, struct bytes *out)
+{
+	const struct quotable *q = arg;
+	return what == TMPL_ENV      ? find_env(q, name, out)
+	       : what == TMPL_SECRET ? find_secret(q, name, out)
+	                             : find_config(q, name, out);
+}
+
+/* One file of the task; driver: what makes its contents of data, if anything. */
+static int put_contents(struct atask *t, size_t index, const struct md_file_target *f, const struct md_driver *driver,
+                        const struct bytes *data, const struct agent_deps *d, struct mesh_err *err)
+{
+	if (!driver || !driver->name || !*driver->name) {
+		put_file(&t->files, index, f, data->p, data->n);
 		return 0;
 	}
+	if (strcmp(driver->name, "golang"))
+		return mesh_fail(err, MESH_E_UNSUPPORTED, "unsupported template driver %s", driver->name);
+	struct quotable q = { t->rec.task.spec.container, d };
+	const struct tmpl_sources sources = { find_quoted, &q };
 	struct oci_ctx ctx;
 	struct buf text = { 0 };
 	oci_ctx_init(&ctx, t, NULL, "/nonexistent");
-	int rc = strcmp(tm->name, "golang")
-	                 ? mesh_fail(err, MESH_E_UNSUPPORTED, "unsupported template driver %s", tm->name)
-	                 : tmpl_expand(&ctx.vars, (const char *)c->spec.data.p, c->spec.data.n, &text, err);
+	int rc = tmpl_expand(&ctx.vars, &sources, data->p, data->n, &text, err);
 	oci_ctx_fini(&ctx);
 	if (!rc)
-		put_file(&t->files, index, r->file, text.data, text.len);
+		put_file(&t->files, index, f, text.data, text.len);
+	mesh_wipe(text.data, text.cap);
 	buf_fini(&text);
 	return rc;
 }
@@ -59,24 +127,22 @@ static int gather(struct atask *t, const struct agent_deps *d, struct mesh_err *
 	const struct md_container_spec *c = t->rec.task.spec.container;
 	size_t n = 0;
 	for (size_t i = 0; c && i < c->secrets.n; i++, n++) {
-		const struct md_secret *s = NULL;
-		for (size_t k = 0; k < d->n_secrets && !s; k++)
-			if (!strcmp(d->secrets[k]->meta.id, c->secrets.v[i].secret.s))
-				s = d->secrets[k];
+		const struct md_secret_ref *r = &c->secrets.v[i];
+		const struct md_secret *s = secret_of(d, r->secret.s);
 		if (!s)
-			return mesh_fail(err, MESH_E_NOT_FOUND, "secret %s not found", c->secrets.v[i].secret_name);
-		put_file(&t->files, n, c->secrets.v[i].file, s->spec.data.p, s->spec.data.n);
+			return mesh_fail(err, MESH_E_NOT_FOUND, "secret %s not found", r->secret_name);
+		int rc = put_contents(t, n, r->file, s->spec.templating, &s->spec.data, d, err);
+		if (rc)
+			return mesh_wrap(err, rc, "secret %s", r->secret_name);
 	}
 	for (size_t i = 0; c && i < c->configs.n; i++, n++) {
-		const struct md_config *s = NULL;
-		for (size_t k = 0; k < d->n_configs && !s; k++)
-			if (!strcmp(d->configs[k]->meta.id, c->configs.v[i].config.s))
-				s = d->configs[k];
+		const struct md_config_ref *r = &c->configs.v[i];
+		const struct md_config *s = config_of(d, r->config.s);
 		if (!s)
-			return mesh_fail(err, MESH_E_NOT_FOUND, "config %s not found", c->configs.v[i].config_name);
-		int rc = put_config(t, n, &c->configs.v[i], s, err);
+			return mesh_fail(err, MESH_E_NOT_FOUND, "config %s not found", r->config_name);
+		int rc = put_contents(t, n, r->file, s->spec.templating, &s->spec.data, d, err);
 		if (rc)
-			return mesh_wrap(err, rc, "config %s", c->configs.v[i].config_name);
+			return mesh_wrap(err, rc, "config %s", r->config_name);
 	}
 	return 0;
 }

@@ -289,7 +289,7 @@ static int env_make(const struct oci_in *in, const char *hostname, const char *h
 		env_put(&l, in->image->env.v[i]);
 	for (size_t i = 0; i < c->env.n && !rc; i++) {
 		char *text = NULL;
-		rc = tmpl_expand_str(in->vars, c->env.v[i], &text, err);
+		rc = tmpl_expand_env(in->vars, c->env.v[i], &text, err);
 		if (!rc)
 			env_put(&l, text);
 		free(text);
@@ -478,15 +478,48 @@ static int mount_bind(struct mounts *ms, const struct md_mount *m, const char *s
 	return 0;
 }
 
+static int expand_map(const struct tmpl_vars *vars, const struct str_map *in, struct str_map *out, struct mesh_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < in->n && !rc; i++) {
+		CLEAN_FREE char *value = NULL;
+		rc = tmpl_expand_str(vars, in->v[i].value, &value, err);
+		if (!rc)
+			smap_set(out, in->v[i].key, value);
+	}
+	return rc;
+}
+
+/* Where it is on this node, made when there is none yet; placeholders also in its labels and options. */
+static int named_volume(struct mounts *ms, const struct md_mount *m, const char *source, const char *target,
+                        struct oci_volume *v, struct mesh_err *err)
+{
+	struct md_mount named = *m;
+	struct md_volume_options o = m->volume ? *m->volume : (struct md_volume_options){ 0 };
+	struct md_driver driver = o.driver ? *o.driver : (struct md_driver){ 0 };
+	struct str_map labels = { 0 }, options = { 0 };
+	int rc = expand_map(ms->in->vars, &o.labels, &labels, err);
+	if (!rc)
+		rc = expand_map(ms->in->vars, &driver.options, &options, err);
+	o.labels = labels;
+	driver.options = options;
+	o.driver = o.driver ? &driver : NULL;
+	named.source = (char *)source;
+	named.target = (char *)target;
+	named.volume = m->volume ? &o : NULL;
+	if (!rc)
+		rc = ms->in->volume(ms->in->arg, &named, v, err);
+	smap_clear(&labels);
+	smap_clear(&options);
+	return rc;
+}
+
 static int mount_volume(struct mounts *ms, const struct md_mount *m, const char *source, const char *target,
                         struct mesh_err *err)
 {
 	struct oci_volume v = { 0 };
-	struct md_mount named = *m;
-	named.source = (char *)source;
-	named.target = (char *)target;
 	if (*source) {
-		int rc = ms->in->volume(ms->in->arg, &named, &v, err);
+		int rc = named_volume(ms, m, source, target, &v, err);
 		if (rc)
 			return rc;
 	} else {

@@ -12,7 +12,7 @@
 #include "control/agent/agent.h"
 #include "control/agent/images.h"
 #include "control/agent/oci_user.h"
-#include "control/agent/tmpl.h"
+#include "control/model/tmpl.h"
 
 struct oci_host {                     /* what this machine can do */
 	uint64_t caps;                /* our bounding set */

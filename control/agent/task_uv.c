@@ -266,7 +266,7 @@ void oci_ctx_init(struct oci_ctx *c, struct atask *t, const struct image *im, co
 		.service_id = task->service.s,
 		.service_name = task->service_name,
 		.service_labels = &task->service_labels,
-		.node_id = t->rec.node_id,
+		.node_id = t->rec.node_id ? t->rec.node_id : "",
 		.node_hostname = t->rec.node_hostname,
 		.node_os = "linux",
 		.node_arch = un.machine,

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "control/api/http.h"
+#include "control/model/tmpl.h"
 
 #define MIN_NANO_CPUS 1000000
 #define MIN_MEMORY (4 << 20)
@@ -171,6 +172,59 @@ static int check_mode(struct md_service_spec *s, struct mesh_err *err)
 	return 0;
 }
 
+static int check_template(const struct tmpl_vars *v, const char *what, const char *text, struct mesh_err *err)
+{
+	struct mesh_err why = { 0 };
+	CLEAN_FREE char *out = NULL;
+	return tmpl_expand_str(v, text, &out, &why) ? INVALID(err, "expanding %s failed: %s", what, why.msg) : 0;
+}
+
+static int check_templates_of(const struct tmpl_vars *v, const char *what, const struct str_map *m,
+                              struct mesh_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < m->n && !rc; i++)
+		rc = check_template(v, what, m->v[i].value, err);
+	return rc;
+}
+
+static int check_mount_templates(const struct tmpl_vars *v, const struct md_mount *m, struct mesh_err *err)
+{
+	int rc = check_template(v, "mounts", m->source, err);
+	if (!rc)
+		rc = check_template(v, "mounts", m->target, err);
+	if (!rc && m->volume)
+		rc = check_templates_of(v, "volume labels", &m->volume->labels, err);
+	if (!rc && m->volume && m->volume->driver)
+		rc = check_templates_of(v, "volume driver options", &m->volume->driver->options, err);
+	return rc;
+}
+
+/* Placeholders are filled in on the node; what cannot be is said here, of a task made up. */
+static int check_templates(const struct md_service_spec *s, struct mesh_err *err)
+{
+	const struct md_container_spec *c = s->task.container;
+	struct tmpl_vars v = { .service_id = "serviceid",
+		               .service_name = s->name,
+		               .service_labels = &s->labels,
+		               .node_id = "nodeid",
+		               .task_id = "taskid",
+		               .task_name = "taskname",
+		               .task_slot = "1" };
+	int rc = check_template(&v, "hostname", c->hostname, err);
+	for (size_t i = 0; i < c->env.n && !rc; i++) {
+		const char *value = strchr(c->env.v[i], '=');
+		rc = value ? check_template(&v, "env", value + 1, err) : 0;
+	}
+	for (size_t i = 0; i < c->mounts.n && !rc; i++)
+		rc = check_mount_templates(&v, &c->mounts.v[i], err);
+	v.any_case = true;
+	for (size_t i = 0; i < s->task.networks.n && !rc; i++)
+		for (size_t k = 0; k < s->task.networks.v[i].aliases.n && !rc; k++)
+			rc = check_template(&v, "alias", s->task.networks.v[i].aliases.v[k], err);
+	return rc;
+}
+
 int service_spec_check(struct md_service_spec *s, struct mesh_err *err)
 {
 	int rc = check_name(s->name, err);
@@ -188,6 +242,8 @@ int service_spec_check(struct md_service_spec *s, struct mesh_err *err)
 	rc = check_mode(s, err);
 	if (!rc)
 		rc = check_container(s->task.container, err);
+	if (!rc)
+		rc = check_templates(s, err);
 	if (!rc)
 		rc = check_resources(s->task.resources, err);
 	if (!rc)

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "control/model/policy.h"
+#include "control/model/tmpl.h"
 
 void world_key(char out[WORLD_KEY_MAX], char kind, const char *id, const char *network)
 {
@@ -164,6 +165,58 @@ static void put_traffic(const struct store *s, const struct md_service *svc, boo
 	md_policy_fini(&t);
 }
 
+/* An alias without placeholders of a task or node: a name of the whole service. Caller frees; NULL: it is none. */
+static char *service_alias(const struct tmpl_vars *v, const char *alias)
+{
+	struct tmpl_vars shared = { .service_id = v->service_id,
+		                    .service_name = v->service_name,
+		                    .service_labels = v->service_labels,
+		                    .any_case = true };
+	char *out = NULL;
+	return tmpl_expand_str(&shared, alias, &out, NULL) ? NULL : out;
+}
+
+static void put_service_aliases(const struct md_service *svc, const struct str_list *aliases, struct str_list *out)
+{
+	const struct tmpl_vars v = { .service_id = svc->meta.id,
+		                     .service_name = svc->spec.name,
+		                     .service_labels = &svc->spec.labels };
+	for (size_t i = 0; i < aliases->n; i++) {
+		CLEAN_FREE char *alias = service_alias(&v, aliases->v[i]);
+		if (alias)
+			strs_add(out, alias);
+	}
+}
+
+/* Aliases whose placeholders tell the tasks of a service apart name each task by itself. */
+static void put_task_aliases(const struct store *s, const struct md_task *t, const char *task_name,
+                             const struct str_list *aliases, struct str_list *out)
+{
+	const struct md_node *n = store_get(s, STORE_NODE, t->node.s);
+	char slot[MESH_ID_LEN + 8];
+	if (t->slot)
+		snprintf(slot, sizeof(slot), "%llu", (unsigned long long)t->slot);
+	else
+		snprintf(slot, sizeof(slot), "%s", t->node.s);
+	const struct tmpl_vars v = { .service_id = t->service.s,
+		                     .service_name = t->service_name,
+		                     .service_labels = &t->service_labels,
+		                     .node_id = t->node.s,
+		                     .node_hostname = n ? n->description.hostname : NULL,
+		                     .node_os = n ? n->description.platform.os : NULL,
+		                     .node_arch = n ? n->description.platform.architecture : NULL,
+		                     .task_id = t->meta.id,
+		                     .task_name = task_name,
+		                     .task_slot = slot,
+		                     .any_case = true };
+	for (size_t i = 0; i < aliases->n; i++) {
+		CLEAN_FREE char *shared = strstr(aliases->v[i], "{{") ? service_alias(&v, aliases->v[i]) : xstrdup("");
+		CLEAN_FREE char *own = NULL;
+		if (!shared && !tmpl_expand_str(&v, aliases->v[i], &own, NULL))
+			strs_add(out, own);
+	}
+}
+
 static bool service_object(const struct store *s, const char *id, const char *network, struct dp_change *out)
 {
 	const struct md_service *svc = store_get(s, STORE_SERVICE, id);
@@ -183,8 +236,8 @@ static bool service_object(const struct store *s, const char *id, const char *ne
 	mesh_id_set(o->network.s, network);
 	o->name = xstrdup(svc->spec.name);
 	o->vip = vip ? without_prefix(vip) : NULL;
-	for (size_t i = 0; att && i < att->aliases.n; i++)
-		strs_add(&o->aliases, att->aliases.v[i]);
+	if (att)
+		put_service_aliases(svc, &att->aliases, &o->aliases);
 	for (size_t i = 0; publishes && i < svc->endpoint.ports.n; i++) {
 		const struct md_port *p = &svc->endpoint.ports.v[i];
 		if (p->mode == MD_PUBLISH_HOST || !p->published)
@@ -233,9 +286,8 @@ static bool endpoint_object(const struct store *s, const char *id, const char *n
 	o->node = t->node;
 	o->addr = without_prefix(att->addresses.v[0]);
 	o->state = state;
-	char *name = md_task_container_name(t);
+	CLEAN_FREE char *name = md_task_container_name(t);
 	strs_add(&o->names, name);
-	free(name);
 	if (t->status.container && t->status.container->container_id &&
 	    strlen(t->status.container->container_id) >= 12) {
 		char short_id[13];
@@ -245,6 +297,8 @@ static bool endpoint_object(const struct store *s, const char *id, const char *n
 	if (ID_EMPTY(t->service))
 		for (size_t i = 0; i < att->aliases.n; i++)
 			strs_add(&o->names, att->aliases.v[i]);
+	else
+		put_task_aliases(s, t, name, &att->aliases, &o->names);
 	out->kind = DP_ENDPOINT;
 	out->endpoint = o;
 	return true;

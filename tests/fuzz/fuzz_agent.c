@@ -31,12 +31,20 @@ static void seccomp(const uint8_t *data, size_t n)
 	json_decref(out);
 }
 
+static bool quote(void *arg, enum tmpl_what what, const char *name, struct bytes *out)
+{
+	*out = *(const struct bytes *)arg;
+	return what != TMPL_CONFIG && *name;
+}
+
 static void template(const uint8_t *data, size_t n)
 {
-	const struct tmpl_vars v = { .service_name = "web" };
+	struct bytes self = { (uint8_t *)data, n };
+	const struct tmpl_sources sources = { quote, &self };
+	const struct tmpl_vars v = { .service_name = "web", .node_id = "n" };
 	struct buf out = { 0 };
 	struct mesh_err err = { 0 };
-	(void)!tmpl_expand(&v, (const char *)data, n, &out, &err);
+	(void)!tmpl_expand(&v, n % 2 ? &sources : NULL, data, n, &out, &err);
 	buf_fini(&out);
 }
 

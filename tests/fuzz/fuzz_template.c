@@ -6,8 +6,6 @@
 #include "cli/api.c"
 #include "cli/http.c"
 #include "cli/template.c"
-#include "cli/template_fn.c"
-#include "cli/template_parse.c"
 
 static const char value_text[] =
 	"{\"Name\":\"web\",\"N\":3,\"Ok\":true,\"F\":0.5,\"None\":null,\"L\":[\"a\",\"b\",{\"x\":1}],"

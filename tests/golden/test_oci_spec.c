@@ -65,7 +65,9 @@ static void begin(struct gold *g)
 	strs_add(&g->image.entrypoint, "/entry");
 	strs_add(&g->image.cmd, "serve");
 	strs_add(&g->image.env, "PATH=/bin");
-	g->vars = (struct tmpl_vars){ .service_name = "web", .task_slot = "2", .node_hostname = "h1" };
+	g->vars = (struct tmpl_vars){
+		.service_name = "web", .task_id = "t", .task_slot = "2", .node_id = "n", .node_hostname = "h1"
+	};
 	g->in = (struct oci_in){ .task = g->task,
 		                 .image = &g->image,
 		                 .vars = &g->vars,
@@ -242,7 +244,7 @@ static void test_refusals(void **state)
 	refuse(&g, "logger: no log driver named 'gelf' is registered");
 	begin(&g);
 	strs_add(&g.task->spec.container->env, "A={{.Bad}}");
-	refuse(&g, "template: cannot expand {{.Bad}}");
+	refuse(&g, "template: :1: executing \"\" at <.Bad>: there is no field \"Bad\"");
 	begin(&g);
 	strs_add(&g.task->spec.container->env, "A=\xff\xfe");
 	refuse(&g, "a value of the spec or the image is not UTF-8");

@@ -220,7 +220,7 @@ static void test_secrets_and_configs(void **state)
 	NEED(f);
 	struct md_secret sec = { .spec = { .name = (char *)"pw", .data = { (uint8_t *)"hunter2hunter", 13 } } };
 	struct md_driver golang = { .name = (char *)"golang" };
-	const char *text = "svc={{.Service.Name}}\n";
+	const char *text = "svc={{.Service.Name}} pw={{secret \"pw\"}} slot={{env \"SLOT\"}}\n";
 	struct md_config conf = {
 		.spec = { .name = (char *)"cf", .data = { (uint8_t *)text, strlen(text) }, .templating = &golang }
 	};
@@ -231,6 +231,7 @@ static void test_secrets_and_configs(void **state)
 	mesh_id_make(&f->rng, conf.meta.id);
 	struct md_task *t = task_new(f, "cat /run/secrets/pw; echo; cat /etc/cf; stat -c %a:%u /run/secrets/pw; "
 	                                "echo x 2>/dev/null > /run/secrets/pw || echo ro; sleep 100");
+	strs_add(&t->spec.container->env, "SLOT=one");
 	struct md_secret_ref *r = LIST_ADD(&t->spec.container->secrets);
 	strcpy(r->secret.s, sec.meta.id);
 	r->secret_name = xstrdup("pw");
@@ -250,7 +251,7 @@ static void test_secrets_and_configs(void **state)
 	o.follow = true;
 	l.log = agent_log_open(f->a, t->meta.id, &o, on_line, on_log_done, &l);
 	UNTIL(f, l.n == 4 || s->last.state > MD_TASK_RUNNING);
-	assert_string_equal(buf_str(&l.text), "1:hunter2hunter\n1:svc=web\n1:400:5\n1:ro\n");
+	assert_string_equal(buf_str(&l.text), "1:hunter2hunter\n1:svc=web pw=hunter2hunter slot=one\n1:400:5\n1:ro\n");
 	agent_log_close(l.log);
 	/* In the log because it was printed there, nowhere else. */
 	char path[512];

@@ -41,7 +41,13 @@ static void test_template(void **state)
 		{ "plain", "plain" },
 		{ "{{.Service.Name}}-{{.Task.Slot}}", "web-1" },
 		{ "{{ .Node.Hostname }}", "h1" },
-		{ "{{.Service.Labels.tier}}|{{.Service.Labels.none}}", "gold|" },
+		{ "{{.Service.Labels.tier}}|{{index .Service.Labels \"none\"}}", "gold|" },
+		{ "{{range $k, $v := .Service.Labels}}{{$k}}={{$v}},{{end}}", "tier=gold," },
+		{ "{{if eq .Task.Slot \"1\"}}first{{else}}other{{end}}", "first" },
+		{ "{{join \"-\" .Service.Name .Task.Slot}} {{printf \"%03s\" .Task.Slot}}", "web-1   1" },
+		{ "{{.Service.Labels.none}}", NULL },
+		{ "{{env \"A\"}}", NULL },
+		{ "{{secret \"pw\"}}", NULL },
 		{ "{{index .Service.Labels \"tier\"}}", "gold" },
 		{ "{{.Node.ID}}{{.Service.ID}}{{.Task.ID}}", "nidsidtid" },
 		{ "{{.Node.Platform.OS}}/{{.Node.Platform.Architecture}}", "linux/x86_64" },
@@ -61,6 +67,61 @@ static void test_template(void **state)
 		free(out);
 	}
 	smap_clear(&labels);
+}
+
+static bool find_three(void *arg, enum tmpl_what what, const char *name, struct bytes *out)
+{
+	static const struct {
+		enum tmpl_what what;
+		const char *name, *value;
+	} there[] = { { TMPL_ENV, "A", "1" }, { TMPL_SECRET, "pw", "\xff{{x}}" }, { TMPL_CONFIG, "/c", "text" } };
+	(void)arg;
+	for (size_t i = 0; i < ARRAY_SIZE(there); i++)
+		if (there[i].what == what && !strcmp(there[i].name, name)) {
+			*out = (struct bytes){ (uint8_t *)there[i].value, strlen(there[i].value) };
+			return true;
+		}
+	return false;
+}
+
+/* What configs and secrets may quote besides; the words are the engine's. */
+static void test_template_of_a_file(void **state)
+{
+	static const struct {
+		const char *in, *out, *error;
+	} table[] = {
+		{ "{{env \"A\"}}|{{env \"B\"}}", "1|", NULL },
+		{ "p={{secret \"pw\"}}", "p=\xff{{x}}", NULL },
+		{ "{{config \"/c\"}}{{.Service.Name}}", "textweb", NULL },
+		{ "{{with secret \"pw\"}}{{len .}}{{end}}", "6", NULL },
+		{ "{{secret \"no\"}}", NULL, "secret target no not found" },
+		{ "{{config \"no\"}}", NULL, "config target no not found" },
+		{ "{{secret 3}}", NULL, "wants the name as text" },
+		{ "{{secret}}", NULL, "wrong number of args" },
+	};
+	const struct tmpl_vars v = { .service_name = "web" };
+	const struct tmpl_sources sources = { find_three, NULL };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct buf out = { 0 };
+		struct mesh_err err = { 0 };
+		int rc = tmpl_expand(&v, &sources, table[i].in, strlen(table[i].in), &out, &err);
+		assert_int_equal(rc, table[i].out ? 0 : MESH_E_INVALID);
+		if (table[i].out)
+			assert_string_equal(buf_str(&out), table[i].out);
+		else
+			assert_non_null(strstr(err.msg, table[i].error));
+		buf_fini(&out);
+	}
+	struct buf out = { 0 };
+	assert_int_equal(tmpl_expand(&v, &sources, "a\0{{x}}", 7, &out, NULL), MESH_E_INVALID);
+	assert_int_equal(tmpl_expand(&v, &sources, "a\0b", 3, &out, NULL), 0); /* nothing to fill in: any bytes */
+	assert_int_equal(out.len, 3);
+	buf_fini(&out);
+	char *entry = NULL;
+	assert_int_equal(tmpl_expand_env(&v, "{{.Odd}}=x-{{.Service.Name}}", &entry, NULL), 0);
+	assert_string_equal(entry, "{{.Odd}}=x-web");
+	free(entry);
 }
 
 /* ---- users ---- */
@@ -338,6 +399,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_template),
+		cmocka_unit_test(test_template_of_a_file),
 		cmocka_unit_test(test_users),
 		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_health_counting),

@@ -358,6 +358,19 @@ static void bad_specs(void **state)
 		  "\"Placement\":{\"Constraints\":[\"node.nix==1\"]}}}",
 		  "node.nix" },
 		{ 400,
+		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\",\"Hostname\":\"{{.Nope}}\"}}}",
+		  "expanding hostname failed: template: :1: executing" },
+		{ 400,
+		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\",\"Env\":[\"A={{.Task.Slot\"]}}"
+		  "}",
+		  "expanding env failed: template parsing error: unclosed action" },
+		{ 400,
+		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\",\"Mounts\":[{\"Type\":"
+		  "\"volume\","
+		  "\"Source\":\"v\",\"Target\":\"/v\",\"VolumeOptions\":{\"DriverConfig\":{\"Options\":"
+		  "{\"device\":\"{{env \\\"X\\\"}}\"}}}}]}}}",
+		  "expanding volume driver options failed" },
+		{ 400,
 		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\"},"
 		  "\"Resources\":{\"Limits\":{\"MemoryBytes\":5}}}}",
 		  "Must be at least 4MiB" },

@@ -11,8 +11,6 @@
 #include "cli/http.c"
 #include "cli/table.c"
 #include "cli/template.c"
-#include "cli/template_fn.c"
-#include "cli/template_parse.c"
 #include "cli/units.c"
 #define sort_path show_sort_path
 #define cmp_key show_cmp_key

@@ -7,8 +7,6 @@
 #include "cli/api.c"
 #include "cli/http.c"
 #include "cli/template.c"
-#include "cli/template_fn.c"
-#include "cli/template_parse.c"
 
 static const char value_text[] =
 	"{\"Name\":\"web\",\"N\":3,\"Big\":5000000000,\"Ok\":true,\"F\":0.5,\"None\":null,"

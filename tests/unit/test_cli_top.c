@@ -14,8 +14,6 @@
 #include "cli/http.c"
 #include "cli/table.c"
 #include "cli/template.c"
-#include "cli/template_fn.c"
-#include "cli/template_parse.c"
 #include "cli/units.c"
 /* Their statics share names with those above. */
 #define columns top_columns

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "control/dispatcher/dispatcher.h"
+#include "control/dispatcher/world.h"
 
 /* Three nodes n1..n3, one overlay "blue", an ingress network, a service with one task on n1. */
 struct world {
@@ -428,6 +429,36 @@ static void a_refused_step_is_put_together_again(void **state)
 	assert_int_equal(task(w, 1)->status.state, MD_TASK_RUNNING);
 }
 
+/* What tells tasks apart names the task, what does not names the service. */
+static void aliases_are_filled_in(void **state)
+{
+	struct world *w = *state;
+	static const char *const aliases[] = { "plain", "{{.Service.Name}}-all", "web-{{.Task.Slot}}",
+		                               "on-{{.node.hostname}}" };
+	char key[WORLD_KEY_MAX];
+	struct dp_change c = { 0 };
+	struct store_tx *tx = begin(w);
+	struct md_service *svc = store_tx_edit(tx, STORE_SERVICE, id_of('s', 1));
+	struct md_task *task = store_tx_edit(tx, STORE_TASK, id_of('t', 1));
+	for (size_t i = 0; i < ARRAY_SIZE(aliases); i++) {
+		strs_add(&svc->spec.task.networks.v[0].aliases, aliases[i]);
+		strs_add(&task->attachments.v[0].aliases, aliases[i]);
+	}
+	commit(w, tx);
+	world_key(key, 's', id_of('s', 1), id_of('b', 1));
+	assert_true(world_object(w->store, key, WORLD_NODE_UP, &c));
+	assert_int_equal(c.service->aliases.n, 2);
+	assert_string_equal(c.service->aliases.v[0], "plain");
+	assert_string_equal(c.service->aliases.v[1], "web-all");
+	sch_clear(&dp_change_schema, &c);
+	world_key(key, 'e', id_of('t', 1), id_of('b', 1));
+	assert_true(world_object(w->store, key, WORLD_NODE_UP, &c));
+	assert_int_equal(c.endpoint->names.n, 3); /* after "web.1.<id>" */
+	assert_string_equal(c.endpoint->names.v[1], "web-1");
+	assert_string_equal(c.endpoint->names.v[2], "on-n1");
+	sch_clear(&dp_change_schema, &c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +473,7 @@ int main(void)
 		T(a_closed_session_leaves_traffic_alone),
 		T(old_news_does_not_turn_time_back),
 		T(a_refused_step_is_put_together_again),
+		T(aliases_are_filled_in),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Role: what the parts of Go's text/template over JSON share: the tree, its parser, the functions. Private to cli/template*.c. */
-#ifndef CLI_TEMPLATE_H
-#define CLI_TEMPLATE_H
+/* Role: what the parts of Go's text/template over JSON share: the tree, its parser, the functions. Private to base/gotmpl*.c. */
+#ifndef MESH_BASE_GOTMPL_INT_H
+#define MESH_BASE_GOTMPL_INT_H
 
-#include <jansson.h>
-
-#include "base/buf.h"
+#include "base/gotmpl.h"
 #include "base/schema.h"
 
 #define DEPTH_MAX 32
@@ -37,21 +35,11 @@ struct node {
 };
 
 /* The tree of text, to be freed with nodes_free also on error; NULL for an empty one. */
-int template_parse(const char *text, struct node **out, struct mesh_err *err) MESH_MUST_CHECK;
+int gotmpl_parse(const char *text, struct node **out, struct mesh_err *err) MESH_MUST_CHECK;
 void nodes_free(struct node *n);
 
 #define ARGS_MAX 17
-struct template_function {
-	const char *name;
-	size_t min, max;
-	bool soft; /* absent arguments are false or empty rather than errors */
-};
-/* NULL: there is no such function. */
-const struct template_function *template_function(const char *name);
-/* n is within the function's bounds; a new reference. */
-json_t *template_call(const char *name, json_t **v, size_t n);
-bool value_truth(const json_t *v);
-/* As {{.}} writes it. */
-void value_print(struct buf *out, const json_t *v, int depth);
+/* Go's own functions, found by name; NULL: there is none. */
+extern const struct gotmpl_functions gotmpl_builtin;
 
 #endif

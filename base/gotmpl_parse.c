@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Go's text/template: from text to a tree. Depth and size are bounded. */
-#include "cli/template.h"
+#include "base/gotmpl_int.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "cli/api.h"
 
 #define NODES_MAX 4096
 
@@ -411,7 +410,7 @@ static struct node *parse_list(struct parser *ps, enum stop *stop)
 	return head;
 }
 
-int template_parse(const char *text, struct node **out, struct mesh_err *err)
+int gotmpl_parse(const char *text, struct node **out, struct mesh_err *err)
 {
 	struct parser ps = { .p = text, .err = err };
 	enum stop stop;
