@@ -199,7 +199,7 @@ static void print_placement(const json_t *p)
 	if (json_array_size(jo(p, "Preferences"))) {
 		printf(" Preferences:   [");
 		json_array_foreach(jo(p, "Preferences"), i, v)
-			printf("%sspread=%s", i ? ", " : "", js(v, "Spread.SpreadDescriptor"));
+			printf("%sspread=%s", i ? " " : "", js(v, "Spread.SpreadDescriptor"));
 		printf("]\n");
 	}
 	if (ji(p, "MaxReplicas"))
@@ -221,7 +221,7 @@ static void print_container(const json_t *cs)
 	if (jo(cs, "Init"))
 		printf(" Init:\t\t%s\n", jb(cs, "Init") ? "true" : "false");
 	if (*js(cs, "User"))
-		printf(" User:\t\t%s\n", js(cs, "User"));
+		printf(" User: %s\n", js(cs, "User"));
 	if (json_array_size(jo(cs, "CapabilityAdd")) || json_array_size(jo(cs, "CapabilityDrop"))) {
 		printf("Capabilities:\n");
 		print_commas(" Add: ", jo(cs, "CapabilityAdd"));
@@ -287,16 +287,13 @@ static void print_networks(struct cli *c, const json_t *s)
 
 static void print_health(const json_t *h)
 {
-	static const struct {
-		const char *key, *title;
-	} times[] = { { "Interval", "Interval = " } };
 	char text[64];
 	json_t *v;
 	size_t i;
 
 	if (!h)
 		return;
-	format_duration(ji(h, times[0].key), text, sizeof(text));
+	format_duration(ji(h, "Interval"), text, sizeof(text));
 	printf(" Healthcheck:\n  Interval = %s\n  Retries = %lld\n", text, (long long)ji(h, "Retries"));
 	format_duration(ji(h, "StartPeriod"), text, sizeof(text));
 	printf("  StartPeriod =\t%s\n", text);
@@ -331,14 +328,15 @@ static int pretty(struct cli *c, json_t *s, struct mesh_err *err)
 		if (json_object_size(jo(s, "Spec.TaskTemplate.LogDriver.Options")))
 			printf(" LogOpts:\n");
 		json_object_foreach(jo(s, "Spec.TaskTemplate.LogDriver.Options"), key, v)
-			printf("  %s:\t%s\n", key, json_string_value(v));
+			printf("  %s:       %s\n", key, json_string_value(v));
+		printf("\n");
 	}
 	if (jo(s, "Spec.TaskTemplate.Resources"))
 		printf("Resources:\n");
 	print_amounts(jo(s, "Spec.TaskTemplate.Resources.Reservations"), "Reservations");
 	print_amounts(jo(s, "Spec.TaskTemplate.Resources.Limits"), "Limits");
 	print_networks(c, s);
-	printf("Endpoint Mode:\t%s\n", js(s, "Endpoint.Spec.Mode"));
+	printf("Endpoint Mode:\t%s\n", js(s, "Spec.EndpointSpec.Mode"));
 	if (json_array_size(jo(s, "Endpoint.Ports")))
 		printf("Ports:\n");
 	json_array_foreach(jo(s, "Endpoint.Ports"), i, v)

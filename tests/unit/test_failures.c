@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a service does about tasks that fail: attempts within a window, and how many an update bears. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/support/brain_world.h"
+
+/* The task that is wanted and runs image (NULL: any); NULL: there is none. */
+static const struct md_task *running(const struct world *w, const char *image)
+{
+	struct store_list l = store_tasks_of_service(w->s, world_service(w, "web")->meta.id);
+	for (size_t i = 0; i < l.n; i++) {
+		const struct md_task *t = l.v[i];
+		if (md_task_wanted(t) && t->status.state == MD_TASK_RUNNING &&
+		    (!image || streq(t->spec.container->image, image)))
+			return t;
+	}
+	return NULL;
+}
+
+static int update_state(const struct world *w)
+{
+	const struct md_service *s = world_service(w, "web");
+	return s->update_status ? s->update_status->state : MD_UPDATE_NONE;
+}
+
+static void twice_in_ten_seconds(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->task.restart->delay.v = 0;
+	s->task.restart->max_attempts = (struct opt_u64){ true, 2 };
+	s->task.restart->window = (struct opt_i64){ true, 10 * NS_PER_SEC };
+}
+
+static void restart_window(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w, 1);
+	world_add_service(&w, "web", 1, twice_in_ten_seconds);
+	world_run_for(&w, NS_PER_SEC);
+	/* One every six seconds: never more than two within the window. */
+	for (int i = 0; i < 10; i++) {
+		assert_non_null(running(&w, NULL));
+		world_status(&w, running(&w, NULL)->meta.id, MD_TASK_FAILED, 0);
+		world_run_for(&w, 6 * NS_PER_SEC);
+	}
+	assert_non_null(running(&w, NULL));
+	/* One every three seconds is the end of it. */
+	for (int i = 0; i < 3 && running(&w, NULL); i++) {
+		world_status(&w, running(&w, NULL)->meta.id, MD_TASK_FAILED, 0);
+		world_run_for(&w, 3 * NS_PER_SEC);
+	}
+	assert_null(running(&w, NULL));
+	world_run_for(&w, 600 * NS_PER_SEC);
+	assert_null(running(&w, NULL));
+	world_close(&w);
+}
+
+/* Ten tasks, of which a third may fail: the fourth that does is one too many. */
+static void a_third(struct md_service_spec *s)
+{
+	md_service_spec_defaults(s);
+	s->update->max_failure_ratio = 0.3;
+	s->update->monitor = 2 * NS_PER_SEC;
+	s->update->delay = NS_PER_SEC;
+	s->task.restart->condition = MD_RESTART_NONE;
+}
+
+static void image2(struct md_service_spec *s)
+{
+	str_set(&s->task.container->image, "bb:2");
+}
+
+static void update_with_failures(struct world *w, int failures)
+{
+	world_open(w, 1);
+	world_add_service(w, "web", 10, a_third);
+	world_run_for(w, NS_PER_SEC);
+	world_update(w, "web", image2);
+	for (int i = 0; i < failures; i++) {
+		for (int k = 0; !running(w, "bb:2"); k++) {
+			assert_true(k < 1000);
+			world_run_for(w, NS_PER_SEC / 10);
+		}
+		world_status(w, running(w, "bb:2")->meta.id, MD_TASK_FAILED, 0);
+		world_run(w);
+	}
+	world_run_for(w, 100 * NS_PER_SEC);
+}
+
+static void max_failure_ratio(void **state)
+{
+	struct world w;
+	(void)state;
+	update_with_failures(&w, 3);
+	assert_int_equal(update_state(&w), MD_UPDATE_COMPLETED);
+	assert_int_equal(world_running(&w, "web", "bb:2"), 7);
+	world_close(&w);
+	update_with_failures(&w, 4);
+	assert_int_equal(update_state(&w), MD_UPDATE_PAUSED);
+	assert_true(world_running(&w, "web", "bb:1") > 0);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(restart_window),
+		cmocka_unit_test(max_failure_ratio),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
