@@ -179,15 +179,25 @@ static uint64_t next_spec_version(const struct store *s, const struct md_service
 	return next > sv->spec_version.index ? next : sv->spec_version.index + 1;
 }
 
-static void write_spec(const struct store *s, struct md_service *sv, const struct md_service_spec *spec)
+/* What rollback goes back to; the spec itself is to be overwritten. */
+static void keep_previous(struct md_service *sv)
 {
-	bool changed = template_changed(&sv->spec, spec);
 	sch_free(&md_service_spec_schema, sv->previous_spec);
 	sv->previous_spec = xmemdup(&sv->spec, sizeof(sv->spec));
 	if (!sv->previous_spec_version)
 		sv->previous_spec_version = XNEW(struct md_version);
 	*sv->previous_spec_version = sv->spec_version;
-	sch_copy(&md_service_spec_schema, &sv->spec, spec);
+}
+
+/* The same spec again (a stack file deployed twice) is no new run of a job and nothing to go back from; it resumes what paused. */
+static void write_spec(const struct store *s, struct md_service *sv, const struct md_service_spec *spec, int64_t now)
+{
+	bool changed = template_changed(&sv->spec, spec);
+	if (!sch_equal(&md_service_spec_schema, &sv->spec, spec)) {
+		keep_previous(sv);
+		sch_copy(&md_service_spec_schema, &sv->spec, spec);
+		new_job(sv, now, sv->job_status ? sv->job_status->iteration.index + 1 : 0);
+	}
 	if (changed)
 		sv->spec_version.index = next_spec_version(s, sv);
 	/* An old "completed" would end the client's progress display at once; scaling leaves a running update alone. */
@@ -233,8 +243,7 @@ static int build_update(struct req *r, struct store_tx *tx, struct mesh_err *err
 		rc = check_same_kind(old, &spec, err);
 	if (!rc) {
 		struct md_service *sv = store_tx_edit(tx, STORE_SERVICE, old->meta.id);
-		write_spec(r->store, sv, &spec);
-		new_job(sv, store_tx_now(tx), old->job_status ? old->job_status->iteration.index + 1 : 0);
+		write_spec(r->store, sv, &spec, store_tx_now(tx));
 		store_tx_touch_version(tx, sv);
 	}
 	sch_clear(&md_service_spec_schema, &spec);

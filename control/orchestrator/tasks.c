@@ -64,6 +64,13 @@ bool brain_task_current(const struct brain *b, const struct md_service *svc, con
 		want.networks.v = svc->spec.networks.v;
 		want.networks.n = svc->spec.networks.n;
 	}
+	/* Credentials are for the pull: a task that has its image has no use for new ones. */
+	struct md_container_spec c;
+	if (want.container && t->spec.container && t->status.state >= MD_TASK_READY) {
+		c = *want.container;
+		c.pull_auth = t->spec.container->pull_auth;
+		want.container = &c;
+	}
 	if (sch_equal(&md_task_spec_schema, &want, &t->spec))
 		return true;
 	if (!same_but_placement(&want, &t->spec))

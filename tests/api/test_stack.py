@@ -239,6 +239,24 @@ def test_deploying_again_changes_only_what_changed(lab, stack):
     assert not set(task_ids(lab, "st_back")) & {t["ID"] for t in back} and len(task_ids(lab, "st_back")) == 2
 
 
+JOB = f"""services:
+  web: {{image: {IMAGE}}}
+  job: {{image: {IMAGE}, command: "true", deploy: {{mode: replicated-job, restart_policy: {{condition: none}}}}}}
+"""
+
+
+@needs_docker
+def test_docker_deploying_the_same_again_restarts_nothing(lab, stack):
+    """Docker's client sends every spec every time; a job that has run does not run once more for it."""
+    stack(JOB, cli="docker")
+    lab.wait_running("st_web", 1)
+    wait_for(lambda: [t["Status"]["State"] for t in lab.tasks("st_job")] == ["complete"], what="the job to be done")
+    before = {t["ID"] for t in lab.tasks("st_job") + lab.tasks("st_web")}
+    stack(JOB, cli="docker")
+    run = lab.get(1, "/services/st_job")["JobStatus"]
+    assert not run["JobIteration"].get("Index") and {t["ID"] for t in lab.tasks("st_job") + lab.tasks("st_web")} == before
+
+
 def test_a_changed_secret_or_config_rolls_its_services(lab, stack):
     stack(TWO % 1, env={"TOKEN": "t1"})
     lab.wait_running("st_web", 2)

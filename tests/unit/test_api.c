@@ -279,6 +279,13 @@ static void updates_and_rollback(void **state)
 	assert_string_equal(text_at(j, "PreviousSpec.TaskTemplate.ContainerSpec.Image"), "bb:1");
 	json_decref(j);
 
+	/* The same again leaves what there is to go back to. */
+	snprintf(path, sizeof(path), "/services/up/update?version=%lld", version_of("/services/up"));
+	expect(200, "POST", path, SPEC("bb:2", 2));
+	j = get("/services/up");
+	assert_string_equal(text_at(j, "PreviousSpec.TaskTemplate.ContainerSpec.Image"), "bb:1");
+	json_decref(j);
+
 	/* Scaling is no update of tasks: those that run go on, and no old "completed" is left to be seen. */
 	j = get("/tasks?filters=%7B%22service%22%3A%7B%22up%22%3Atrue%7D%2C%22_up-to-date%22%3A%7B%22true%22%3Atrue%7D%"
 	        "7D");
@@ -411,19 +418,36 @@ static void unknown_fields_are_said(void **state)
 	json_decref(j);
 }
 
+#define JOB(force)                                                                                                     \
+	"{\"Name\":\"job\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\",\"Args\":[\"exit\",\"0\"]},"           \
+	"\"ForceUpdate\":" #force ",\"RestartPolicy\":{\"Condition\":\"none\"}},"                                      \
+	"\"Mode\":{\"ReplicatedJob\":{\"MaxConcurrent\":2,\"TotalCompletions\":5}}}"
+
+static long long runs_of_job(const char *spec)
+{
+	char path[200];
+	snprintf(path, sizeof(path), "/services/job/update?version=%lld", version_of("/services/job"));
+	expect(200, "POST", path, spec);
+	json_t *j = get("/services/job");
+	long long n = json_integer_value(at(j, "JobStatus.JobIteration.Index"));
+	json_decref(j);
+	return n;
+}
+
 static void jobs_count(void **state)
 {
 	(void)state;
-	expect(201, "POST", "/services/create",
-	       "{\"Name\":\"job\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\",\"Args\":[\"exit\",\"0\"]},"
-	       "\"RestartPolicy\":{\"Condition\":\"none\"}},"
-	       "\"Mode\":{\"ReplicatedJob\":{\"MaxConcurrent\":2,\"TotalCompletions\":5}}}");
+	expect(201, "POST", "/services/create", JOB(0));
 	wait_for("/services?status=true", "0.ServiceStatus.CompletedTasks", "5");
 	json_t *j = get("/services?status=true");
 	assert_int_equal(json_integer_value(at(j, "0.ServiceStatus.DesiredTasks")), 2);
 	assert_int_equal(json_integer_value(at(j, "0.ServiceStatus.RunningTasks")), 0);
 	assert_non_null(at(j, "0.JobStatus.LastExecution"));
 	json_decref(j);
+	/* The same again is no other run, --force is. */
+	assert_int_equal(runs_of_job(JOB(0)), 0);
+	assert_int_equal(runs_of_job(JOB(1)), 1);
+	wait_for("/services?status=true", "0.ServiceStatus.CompletedTasks", "5");
 }
 
 static void secrets_and_configs(void **state)

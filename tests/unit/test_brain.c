@@ -585,6 +585,13 @@ static void another_version_of_the_same_spec_replaces_nothing(void **state)
 	assert_int_equal(store_count(w.s, STORE_TASK), 3);
 	for (size_t i = 0; i < 3; i++) /* clients compare versions */
 		assert_int_equal(task_of(&w, "web", i)->spec_version.index, version);
+	/* Nor do other credentials: they are for the next pull. */
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s, {
+		str_set(&s->spec.task.container->pull_auth, "another");
+		s->spec_version.index++;
+	});
+	world_run_for(&w, 20 * NS_PER_SEC);
+	assert_int_equal(store_count(w.s, STORE_TASK), 3);
 	/* A constraint that its node meets anyway moves nothing either; one that it does not meet moves it. */
 	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s, {
 		strs_add(&s->spec.task.placement->constraints, "node.platform.os==linux");
