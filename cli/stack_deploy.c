@@ -86,6 +86,15 @@ static void compare_network(const json_t *want, const json_t *have)
 		        js(want, "Name"));
 }
 
+/* What the daemon says against a part of the stack, behind where that stands: "stack.yml:12: services.web: ...". */
+static int placed(const struct deploy *d, const char *section, const json_t *one, int rc, struct mesh_err *err)
+{
+	CLEAN_FREE char *key = xasprintf("%s.%s", section, js(one, "key"));
+	const char *place = json_string_value(json_object_get(jo(d->plan, "places"), key));
+
+	return rc < 0 && place ? mesh_wrap(err, rc, "%s: %s", place, key) : rc;
+}
+
 static int deploy_networks(struct deploy *d, struct mesh_err *err)
 {
 	JSON_CLEAN have = NULL;
@@ -107,7 +116,8 @@ static int deploy_networks(struct deploy *d, struct mesh_err *err)
 		fflush(stdout);
 		rc = api_post(d->c, body, &answer, err, "/networks/create");
 		if (rc < 0)
-			return mesh_wrap(err, rc, "failed to create network %s", js(n, "name"));
+			return placed(d, "networks", n,
+			              mesh_wrap(err, rc, "failed to create network %s", js(n, "name")), err);
 		if (*js(answer, "Warning"))
 			fprintf(stderr, "warning: network %s: %s\n", js(n, "name"), js(answer, "Warning"));
 	}
@@ -248,7 +258,7 @@ static int deploy_objects(struct deploy *d, const struct kind *k, struct mesh_er
 	json_array_foreach(jo(d->plan, k->path), i, one)
 	{
 		if (!rc && !jb(one, "external"))
-			rc = deploy_object(d, k, all, one, err);
+			rc = placed(d, k->path, one, deploy_object(d, k, all, one, err), err);
 	}
 	return rc;
 }
@@ -526,7 +536,7 @@ static int deploy_service(struct deploy *d, const json_t *one, struct mesh_err *
 		return rc;
 	rc = resolve(d, spec, err);
 	if (rc < 0)
-		return mesh_wrap(err, rc, "service %s", js(one, "key"));
+		return rc;
 	rc = service_credentials(d->c, js(spec, "TaskTemplate.ContainerSpec.Image"), &headers, err);
 	if (rc < 0)
 		return rc;
@@ -577,7 +587,7 @@ static int deploy_all(struct deploy *d, struct mesh_err *err)
 	json_array_foreach(jo(d->plan, "networks"), i, one)
 	{
 		if (!rc && jb(one, "external"))
-			rc = check_external(d, js(one, "name"), err);
+			rc = placed(d, "networks", one, check_external(d, js(one, "name"), err), err);
 	}
 	if (!rc && flag_bool(d->c, "prune"))
 		prune(d);
@@ -588,7 +598,7 @@ static int deploy_all(struct deploy *d, struct mesh_err *err)
 	json_array_foreach(jo(d->plan, "services"), i, one)
 	{
 		if (!rc)
-			rc = deploy_service(d, one, err);
+			rc = placed(d, "services", one, deploy_service(d, one, err), err);
 	}
 	/* Old versions that something still uses are refused and stay; the next deploy asks again. */
 	for (size_t k = 0; k < d->unused.n && !rc; k++)

@@ -45,11 +45,12 @@ int compose_load(struct compose *c, const struct compose_file *files, size_t n, 
                  struct mesh_err *err) MESH_MUST_CHECK;
 void compose_fini(struct compose *c);
 
-/* {"networks":[…], "secrets":[…], "configs":[…], "services":[…]}:
+/* {"networks":[…], "secrets":[…], "configs":[…], "services":[…], "places":{…}}:
  *   network  {"name","external","body"}
  *   secret   {"key","name","external","body"}   body.Data in base64; configs alike
  *   service  {"key","body","after":[{"service","condition","required"}]}   in an order that respects "after";
- *            networks, secrets and configs by name where the API wants ids. */
+ *            networks, secrets and configs by name where the API wants ids
+ * and "places": {"services.web":"stack.yml:12"}, for what a daemon says against them. */
 int compose_plan(struct compose *c, const char *stack, json_t **out, struct mesh_err *err) MESH_MUST_CHECK;
 
 /* The canonical form as YAML, keys in docker's order. */

@@ -294,6 +294,22 @@ static int plan_services(struct plan *p, json_t **out, struct mesh_err *err)
 	return rc;
 }
 
+/* Where each part of the plan stands: {"services.web":"stack.yml:12"} */
+static json_t *places(const struct compose *c)
+{
+	static const char *const sections[] = { "networks", "secrets", "configs", "services" };
+	json_t *out = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		CV_EACH(cv_get(c->root, sections[i]), it)
+		{
+			CLEAN_FREE char *key = xasprintf("%s.%s", sections[i], it->key);
+			CLEAN_FREE char *place = xasprintf("%s:%d", it->v->file ? it->v->file : "", it->v->line);
+			json_object_set_new(out, key, json_string(place));
+		}
+	return out;
+}
+
 int compose_plan(struct compose *c, const char *stack, json_t **out, struct mesh_err *err)
 {
 	struct plan p = { c, stack };
@@ -301,6 +317,7 @@ int compose_plan(struct compose *c, const char *stack, json_t **out, struct mesh
 	int rc = plan_objects(&p, "secrets", "secret", &secrets, err);
 
 	*out = json_object();
+	json_object_set_new(*out, "places", places(c));
 	json_object_set_new(*out, "networks", plan_networks(&p));
 	if (!rc)
 		rc = plan_objects(&p, "configs", "config", &configs, err);

@@ -353,14 +353,17 @@ def test_refusals(lab, stack):
     assert "open nosuch.yml: No such file or directory" in lab.meshctl(1, "stack", "deploy", "-c", "nosuch.yml", "st", rc=1).stderr
     assert 'invalid stack name: "a b"' in lab.meshctl(1, "stack", "deploy", "-c", "-", "a b", rc=1, stdin="").stderr
     p = stack("services: {s: {image: 'mesh-demo:1', networks: [n]}}\nnetworks: {n: {external: true}}", rc=1)
-    assert p.stderr == ('network "n" is declared as external, but could not be found. You need to create a swarm-scoped network '
+    assert re.match(r".*/stack\.yml:2: networks\.n: ", p.stderr)
+    assert p.stderr.endswith('network "n" is declared as external, but could not be found. You need to create a swarm-scoped network '
                         "before the stack is deployed\n")
     start_of_an_id = lab.meshctl(1, "network", "inspect", "-f", "{{.Id}}", "ingress").stdout[:8]
     p = stack(f"services: {{s: {{image: 'mesh-demo:1', networks: [n]}}}}\nnetworks: {{n: {{external: true, name: '{start_of_an_id}'}}}}", rc=1)
-    assert p.stderr.startswith(f'network "{start_of_an_id}" is declared as external, but could not be found.')
+    assert (f'network "{start_of_an_id}" is declared as external, but could not be found.') in p.stderr
     assert not services(lab)
     p = stack("services: {s: {image: 'mesh-demo:1', secrets: [z]}}\nsecrets: {z: {external: true}}", rc=1)
-    assert "service s: " in p.stderr and "secret not found: z" in p.stderr
+    assert ":1: services.s: secret not found: z" in p.stderr
+    p = stack("services:\n  s:\n    image: mesh-demo:1\n    hostname: '{{.Nope}}'\n", rc=1)
+    assert re.match(r".*/stack\.yml:2: services\.s: failed to create service st_s: Error response from daemon: .*expanding hostname", p.stderr)
     p = lab.meshctl(2, "stack", "deploy", "-c", "-", "st", rc=1, stdin="services: {s: {image: a}}")
     assert "this node is not a swarm manager" in p.stderr
     p = stack("services:\n  s:\n    image: mesh-demo:1\n    prots: []\n", rc=1)
