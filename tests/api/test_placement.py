@@ -65,3 +65,17 @@ def test_constraints_and_generic_resources(fresh_lab):
     lab.docker(2, "rm", "-f", freed["Status"]["ContainerStatus"]["ContainerID"])
     now = wait_for(lambda: [t for t in lab.running("ml") if t["ID"] not in {x["ID"] for x in tasks}], 30, "another to get the card")
     assert lab.exec(now[0], "sh", "-c", "echo $DOCKER_RESOURCE_GPU").stdout == "card-a\n"
+
+
+def test_a_label_that_goes_takes_its_tasks(lab):
+    """Constraints hold for what runs too: a node that no longer meets them loses those tasks."""
+    for k in (2, 3):
+        lab.docker(1, "node", "update", "--label-add", "zone=a", lab.node_id(k))
+    for name, mode in (("z", ["--replicas", "2"]), ("g", ["--mode", "global"])):
+        lab.create("--name", name, *mode, "--constraint", "node.labels.zone==a", IMAGE, n=2)
+    lab.docker(1, "node", "update", "--label-rm", "zone", lab.node_id(3))
+    wait_for(lambda: [lab.node_number(t) for t in lab.running("z")] == [2, 2], what="n2 to have both")
+    wait_for(lambda: [lab.node_number(t) for t in lab.running("g")] == [2], what="n3 to lose the global task")
+    lab.docker(1, "node", "update", "--label-rm", "zone", lab.node_id(2))
+    wait_for(lambda: not lab.running("g") and not lab.running("z"), what="n2 to lose them too")
+    assert "scheduling constraints not satisfied on 3 nodes" in waits(lab, "z")

@@ -106,11 +106,80 @@ static void max_failure_ratio(void **state)
 	world_close(&w);
 }
 
+static void continues(struct md_service_spec *s)
+{
+	a_third(s);
+	s->update->max_failure_ratio = 0;
+	s->update->failure_action = MD_FAILURE_CONTINUE;
+}
+
+/* Tasks of bb:2 fail as soon as they run, for as long as time goes on. */
+static void fail_all_of_image2(struct world *w)
+{
+	for (int i = 0; i < 200; i++) {
+		const struct md_task *t = running(w, "bb:2");
+		if (t)
+			world_status(w, t->meta.id, MD_TASK_FAILED, 0);
+		world_run_for(w, NS_PER_SEC / 10);
+	}
+}
+
+static void failures_may_be_ignored(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w, 1);
+	world_add_service(&w, "web", 3, continues);
+	world_run_for(&w, NS_PER_SEC);
+	world_update(&w, "web", image2);
+	fail_all_of_image2(&w);
+	assert_int_equal(update_state(&w), MD_UPDATE_COMPLETED);
+	assert_int_equal(world_running(&w, "web", NULL), 0);
+	world_close(&w);
+}
+
+static void rolls_back_by_ones(struct md_service_spec *s)
+{
+	a_third(s);
+	str_set(&s->task.container->image, "bb:2");
+	s->rollback->delay = NS_PER_SEC;
+	s->rollback->monitor = 2 * NS_PER_SEC;
+}
+
+static void image3(struct md_service_spec *s)
+{
+	str_set(&s->task.container->image, "bb:3");
+}
+
+/* What was fine once fails now: a rollback stops at it, and is not rolled back. */
+static void a_rollback_that_fails_pauses(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w, 1);
+	world_add_service(&w, "web", 3, rolls_back_by_ones);
+	world_run_for(&w, NS_PER_SEC);
+	world_update(&w, "web", image3);
+	world_run_for(&w, 60 * NS_PER_SEC);
+	assert_int_equal(world_running(&w, "web", "bb:3"), 3);
+	WORLD_EDIT(&w, STORE_SERVICE, world_service(&w, "web")->meta.id, struct md_service, s,
+	           assert_int_equal(brain_rollback(s, NULL), 0));
+	world_run_for(&w, NS_PER_SEC / 10);
+	fail_all_of_image2(&w);
+	assert_int_equal(update_state(&w), MD_UPDATE_ROLLBACK_PAUSED);
+	assert_int_equal(world_running(&w, "web", "bb:3"), 2);
+	assert_non_null(strstr(world_service(&w, "web")->update_status->message,
+	                       "rollback paused due to failure or early termination of task "));
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(restart_window),
 		cmocka_unit_test(max_failure_ratio),
+		cmocka_unit_test(failures_may_be_ignored),
+		cmocka_unit_test(a_rollback_that_fails_pauses),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
