@@ -394,6 +394,43 @@ static void test_strategies(void **state)
 	sched_free(s);
 }
 
+/* First evenly over zones, then within each over racks, then over nodes: 16 tasks, zone a has a third of the nodes. */
+static void test_nested_preferences(void **state)
+{
+	static const struct {
+		const char *name, *zone, *rack;
+		int want;
+	} nodes[] = { { "n0", "a", "r1", 4 },
+		      { "n1", "a", "r2", 4 },
+		      { "n2", "b", "r1", 2 },
+		      { "n3", "b", "r1", 2 },
+		      { "n4", "b", "r2", 4 } };
+	struct mesh_rng r;
+	char id[8];
+	int got[ARRAY_SIZE(nodes)] = { 0 };
+	(void)state;
+	mesh_rng_seed(&r, 1);
+	struct sched *s = sched_new(&r);
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+		struct md_node *n = new_node(nodes[i].name, 4, 4 * GIB, nodes[i].zone);
+		smap_set(&n->description.engine.labels, "rack", nodes[i].rack);
+		sched_node_put(s, n);
+		sch_free(&md_node_schema, n);
+	}
+	for (int i = 0; i < 16; i++) {
+		snprintf(id, sizeof(id), "t%d", i);
+		struct md_task *t = new_task(id, "web");
+		spread_by(t, "node.labels.zone");
+		spread_by(t, "engine.labels.rack");
+		got[place(s, t, 0)[1] - '0']++;
+		sched_task_put(s, t);
+		free_task(t);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+		assert_int_equal(got[i], nodes[i].want);
+	sched_free(s);
+}
+
 static void test_failures_weigh(void **state)
 {
 	struct mesh_rng r;
@@ -591,10 +628,15 @@ static void test_constraints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_twin),         cmocka_unit_test(test_batch_is_one_by_one),
-		cmocka_unit_test(test_strategies),   cmocka_unit_test(test_failures_weigh),
-		cmocka_unit_test(test_confirm),      cmocka_unit_test(test_generic_resources),
-		cmocka_unit_test(test_explanations), cmocka_unit_test(test_constraints),
+		cmocka_unit_test(test_twin),
+		cmocka_unit_test(test_batch_is_one_by_one),
+		cmocka_unit_test(test_strategies),
+		cmocka_unit_test(test_nested_preferences),
+		cmocka_unit_test(test_failures_weigh),
+		cmocka_unit_test(test_confirm),
+		cmocka_unit_test(test_generic_resources),
+		cmocka_unit_test(test_explanations),
+		cmocka_unit_test(test_constraints),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
