@@ -10,7 +10,8 @@
 
 #include "cli/command.h"
 
-extern const struct command service_create_command, service_split_command, service_update_command;
+extern const struct command service_create_command, service_inspect_command, service_logs_command,
+	service_rebalance_command, service_split_command, service_update_command;
 
 /* The parts of a service's split, one a line; nothing when it has none. */
 void service_split_print(struct cli *c, const json_t *service);
