@@ -65,6 +65,15 @@ void rules_chain(struct rules *r, const char *name, struct buf *body)
 	put(&r->chains, name, buf_take_str(body));
 }
 
+void rules_switch(struct rules *r, const char *name, struct buf *body)
+{
+	const char *text = buf_str(body);
+	CLEAN_FREE char *at = xasprintf("%s_%016llx", name, (unsigned long long)hash64(text, strlen(text)));
+	rules_chain(r, at, body);
+	buf_printf(body, "goto %s", at);
+	rules_chain(r, name, body);
+}
+
 const char *rules_refused(struct rules *r, uint64_t service, char out[32])
 {
 	snprintf(out, 32, RULES_REFUSED SERVICE, (unsigned long long)service);
@@ -280,7 +289,7 @@ void rules_build(const struct rules_in *in, struct rules *out)
 
 void rules_fini(struct rules *r)
 {
-	struct map *maps[] = { &r->elems, &r->chains, &r->counters, &r->routes };
+	struct map *maps[] = { &r->elems, &r->chains, &r->counters, &r->routes, &r->stale_chains, &r->stale_counters };
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
 		MAP_FOREACH(maps[i], e)
 			free(e->value);

@@ -6,6 +6,10 @@
  *         are elements, counters, and chains of one service ("v_", "p_", "o_") or backend ("r_", "l_").
  * Wire:   as bpf/ingress.h: a published port that is taken in here for a task elsewhere leaves as the client sent it,
  *         in a frame for the task's MAC. "dup" sends it there; the original is dropped.
+ * Change: a packet may look into a rule's own map ("vmap { ... }") a moment before the kernel has filled it, though the rule
+ *         is there, and a moment after it was emptied with a rule that goes. So "v_", "p_" and "o_" only go on to a chain
+ *         named by its text. A change makes what is new in a transaction of its own, switches in the next, and leaves what
+ *         nothing names any more to the next change, when no packet can be in it.
  * Anew:   a set that is flushed and filled, or a chain, in one transaction is missed by packets for a moment, and a
  *         connection that began then stays untranslated. So a daemon that starts changes what differs and no more: the
  *         set "standing" holds the hash of each chain's text, and one of all that never changes.
@@ -52,6 +56,8 @@ struct rules {
 	struct map chains;   /* name -> rules, one a line */
 	struct map counters; /* names */
 	struct map routes;   /* destination -> struct rules_route */
+	struct map stale_chains,
+		stale_counters; /* as those: they stand, nothing names them, the next change removes them */
 };
 void rules_build(const struct rules_in *in, struct rules *out);
 void rules_fini(struct rules *r);
@@ -103,7 +109,13 @@ bool rules_left(const struct rules_in *in, const struct rules *r, const struct n
 /* The table of frames as nft lists it: is it what it should be? */
 bool rules_frames_stand(const struct rules_in *in, const char *text);
 void rules_frames_text(const struct rules_in *in, struct buf *out);
-/* From a to b; empty when they are equal. */
+/*
+ * From a to b, two transactions, each empty when there is nothing to do: what is new and no packet comes to, what was
+ * stale away; then the switch. What a alone has of chains and counters stays.
+ */
+void rules_prepare_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
 void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
+/* Once that is in force: what a alone had is stale in b. */
+void rules_changed(const struct rules *a, struct rules *b);
 
 #endif

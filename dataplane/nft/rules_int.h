@@ -23,11 +23,17 @@ uint32_t rules_task_mark(const struct dp_ip *ip);
 void rules_elem(struct rules *r, const char *data, const char *fmt, ...) MESH_PRINTF(3, 4);
 /* Takes what body holds. */
 void rules_chain(struct rules *r, const char *name, struct buf *body);
+/* The same for a chain that changes under traffic: rules.h, "Change". */
+void rules_switch(struct rules *r, const char *name, struct buf *body);
 /* A counter that packets without a serving task of the service go to; its name. */
 const char *rules_refused(struct rules *r, uint64_t service, char out[32]);
 
 const struct item *rules_service(const struct rules_in *in, uint64_t key);
 
+/* rules_base.c: the table without what changes; does all of it stand? Somebody may have removed some; rules of a chain. */
+void rules_base_text(const struct rules_in *in, struct buf *out);
+bool rules_base_is_whole(const struct nft_found *found);
+size_t rules_found_in(const struct nft_found *found, const char *chain);
 /* rules_text.c: the elements of "standing". */
 void rules_standing(struct rules *r, const struct rules_in *in);
 /* rules_services.c: the chains of a virtual address, and of a service behind a published port. */

@@ -156,7 +156,7 @@ void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vi
 	}
 	refuse(r, &body, vip->service, true);
 	snprintf(name, sizeof(name), "v_" SERVICE, (unsigned long long)vip->service);
-	rules_chain(r, name, &body);
+	rules_switch(r, name, &body);
 	CLEAN_FREE char *verdict = xasprintf("goto %s", name);
 	rules_elem(r, verdict, "vips\n%s", IP(&vip->addr));
 	rules_elem(r, "", "pings\n%s", IP(&vip->addr));
@@ -223,8 +223,8 @@ void rules_published(struct rules *r, const struct rules_in *in, const struct it
 		loopback_rules(&lo, &c);
 	}
 	snprintf(name, sizeof(name), "p_" SERVICE, (unsigned long long)svc->svc.key);
-	rules_chain(r, name, &body);
+	rules_switch(r, name, &body);
 	snprintf(name, sizeof(name), "o_" SERVICE, (unsigned long long)svc->svc.key);
-	rules_chain(r, name, &lo);
+	rules_switch(r, name, &lo);
 	vec_fini(&c);
 }

@@ -1,34 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The text of transactions: what never changes, and what does. */
+/* The text of transactions, and what an earlier run left of them. */
 #include "dataplane/nft/rules_int.h"
 
 /* ---- changes ------------------------------------------------------------------------------------- */
 
-static void add_chains(struct buf *out, const char *mark, const struct map *chains, const struct map *old)
+static void add_rules(struct buf *out, const char *mark, const char *chain, const char *text)
 {
-	MAP_FOREACH(chains, e) {
-		const char *was = old ? map_get(old, e->key) : NULL;
-		if (!was)
-			buf_printf(out, "add chain ip %s_lb %s\n", mark, e->key);
-	}
-	MAP_FOREACH(chains, e) {
-		const char *was = old ? map_get(old, e->key) : NULL;
-		if (was && strcmp(was, e->value) == 0)
-			continue;
-		if (was)
-			buf_printf(out, "flush chain ip %s_lb %s\n", mark, e->key);
-		for (const char *p = e->value; *p;) {
-			size_t n = strcspn(p, "\n");
-			buf_printf(out, "add rule ip %s_lb %s %.*s\n", mark, e->key, (int)n, p);
-			p += n + (p[n] == '\n');
-		}
+	while (*text) {
+		size_t n = strcspn(text, "\n");
+		buf_printf(out, "add rule ip %s_lb %s %.*s\n", mark, chain, (int)n, text);
+		text += n + (text[n] == '\n');
 	}
 }
 
-static void add_counters(struct buf *out, const char *mark, const struct map *counters, const struct map *old)
+static const char *chain_text(const struct rules *r, const char *name)
+{
+	const char *text = map_get(&r->chains, name);
+	return text ? text : map_get(&r->stale_chains, name);
+}
+
+static void add_chains(struct buf *out, const char *mark, const struct map *chains, const struct rules *old)
+{
+	MAP_FOREACH(chains, e)
+		if (!chain_text(old, e->key))
+			buf_printf(out, "add chain ip %s_lb %s\n", mark, e->key);
+	MAP_FOREACH(chains, e)
+		if (!chain_text(old, e->key))
+			add_rules(out, mark, e->key, e->value);
+}
+
+static void add_counters(struct buf *out, const char *mark, const struct map *counters, const struct rules *old)
 {
 	MAP_FOREACH(counters, e)
-		if (!old || !map_has(old, e->key))
+		if (!map_has(&old->counters, e->key) && !map_has(&old->stale_counters, e->key))
 			buf_printf(out, "add counter ip %s_lb %s\n", mark, e->key);
 }
 
@@ -39,10 +43,35 @@ static void one_elem(struct buf *out, const char *verb, const char *mark, const 
 	           *data ? " : " : "", data);
 }
 
+static void drop_stale(struct buf *out, const char *mark, const struct rules *a, const struct rules *b)
+{
+	MAP_FOREACH(&a->stale_chains, e)
+		if (!map_has(&b->chains, e->key))
+			buf_printf(out, "flush chain ip %s_lb %s\n", mark, e->key);
+	MAP_FOREACH(&a->stale_chains, e)
+		if (!map_has(&b->chains, e->key))
+			buf_printf(out, "delete chain ip %s_lb %s\n", mark, e->key);
+	MAP_FOREACH(&a->stale_counters, e)
+		if (!map_has(&b->counters, e->key))
+			buf_printf(out, "delete counter ip %s_lb %s\n", mark, e->key);
+}
+
+void rules_prepare_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out)
+{
+	drop_stale(out, mark, a, b);
+	add_counters(out, mark, &b->counters, a);
+	add_chains(out, mark, &b->chains, a);
+}
+
 void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out)
 {
-	add_counters(out, mark, &b->counters, &a->counters);
-	add_chains(out, mark, &b->chains, &a->chains);
+	MAP_FOREACH(&b->chains, e) {
+		const char *was = chain_text(a, e->key);
+		if (!was || strcmp(was, e->value) == 0)
+			continue;
+		buf_printf(out, "flush chain ip %s_lb %s\n", mark, e->key);
+		add_rules(out, mark, e->key, e->value);
+	}
 	MAP_FOREACH(&a->elems, e) {
 		const char *now = map_get(&b->elems, e->key);
 		if (!now || strcmp(now, e->value) != 0)
@@ -53,316 +82,19 @@ void rules_change_text(const char *mark, const struct rules *a, const struct rul
 		if (!was || strcmp(was, e->value) != 0)
 			one_elem(out, "add", mark, e->key, e->value);
 	}
-	MAP_FOREACH(&a->chains, e)
-		if (!map_has(&b->chains, e->key))
-			buf_printf(out, "flush chain ip %s_lb %s\n", mark, e->key);
-	MAP_FOREACH(&a->chains, e)
-		if (!map_has(&b->chains, e->key))
-			buf_printf(out, "delete chain ip %s_lb %s\n", mark, e->key);
-	MAP_FOREACH(&a->counters, e)
-		if (!map_has(&b->counters, e->key))
-			buf_printf(out, "delete counter ip %s_lb %s\n", mark, e->key);
 }
 
-/* ---- what never changes -------------------------------------------------------------------------- */
-
-#define FLOW_KEY "ipv4_addr . inet_service . ipv4_addr . inet_service"
-enum set_kind {
-	WANTED,     /* its elements are rules_build's */
-	COUNTING,   /* the same; they count */
-	REMEMBERED, /* its elements are made by rules */
-};
-static const struct {
-	const char *name, *type;
-	enum set_kind kind;
-} sets[] = {
-	{ "set standing", "mark . mark" },
-	{ "set addrs", "ipv4_addr" },
-	{ "set nodes", "ipv4_addr" },
-	{ "set tasks", "ipv4_addr" },
-	{ "set pings", "ipv4_addr" },
-	{ "set ifaddrs", "ifname . ipv4_addr . ether_addr" },
-	{ "set direct", "inet_proto . inet_service" },
-	{ "set overlay", "ipv4_addr; flags interval" },
-	{ "set samenet", "ipv4_addr . ipv4_addr; flags interval" },
-	{ "set net_in", "ipv4_addr; counter", COUNTING },
-	{ "set net_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_in", "ipv4_addr; counter", COUNTING },
-	{ "set pub_out", "ipv4_addr; counter", COUNTING },
-	{ "set net_rst_in", "ipv4_addr; counter", COUNTING },
-	{ "set net_rst_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_rst_in", "ipv4_addr; counter", COUNTING },
-	{ "set pub_rst_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_conns", "ipv4_addr; counter", COUNTING },
-	{ "set vip_conns", "ipv4_addr; counter", COUNTING },
-	{ "map vips", "ipv4_addr : verdict" },
-	{ "map published", "inet_proto . inet_service : verdict" },
-	{ "map published_lo", "inet_proto . inet_service : verdict" },
-	{ "map live", "mark : verdict" },
-	{ "map live_at", "mark : ipv4_addr" },
-	{ "map hostports", "inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map here", "mark . inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map tunnelled", "ether_addr . inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map origins", "ether_addr : mark" },
-	{ "map ways_back", "mark : ipv4_addr" },
-	{ "map masq_as", "mark : ipv4_addr" },
-	{ "map hairpins", "ipv4_addr . ipv4_addr : ipv4_addr" },
-	{ "map flows", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map syns", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map ended", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map datagrams", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-};
-const char *const rules_counting[RULES_COUNTING_MAX] = {
-	[COUNT_NET_IN] = "net_in",         [COUNT_NET_OUT] = "net_out",         [COUNT_PUB_IN] = "pub_in",
-	[COUNT_PUB_OUT] = "pub_out",       [COUNT_NET_RST_IN] = "net_rst_in",   [COUNT_NET_RST_OUT] = "net_rst_out",
-	[COUNT_PUB_RST_IN] = "pub_rst_in", [COUNT_PUB_RST_OUT] = "pub_rst_out", [COUNT_PUB_CONNS] = "pub_conns",
-	[COUNT_VIP_CONNS] = "vip_conns",
-};
-
-static const char *const fixed[][2] = {
-	{ RULES_DROP "spoof", "a task sent with an address that is not its own" },
-	{ RULES_DROP "isolated", "address of another network" },
-	{ RULES_DROP "internal", "an internal network has no way out" },
-	{ RULES_DROP "no_backend", "the service has no serving task" },
-	{ RULES_DROP "unknown_node", "tunnelled by a machine that is not of the cluster" },
-	{ RULES_DROP "unknown_src", "tunnelled with a source its sender does not run" },
-	{ RULES_DROP "no_port", "tunnelled for a port that nothing publishes" },
-	{ RULES_DROP "source", "a published port that this client's address may not dial" },
-	{ RULES_DROP "tunnel_port", "a task sent to the port of the tunnels, outside" },
-	{ RULES_EVENT "flow_new", "flows begun with a task of this node" },
-	{ RULES_EVENT "echo", "echo requests answered for service addresses and gateways" },
-	{ RULES_EVENT "vip", "flows to a service address pointed to a task" },
-	{ RULES_EVENT "passed_on", "packets to published ports passed on to another node" },
-	{ RULES_EVENT "unheld", "those whose flow there was no room to remember" },
-};
-
-const char *rules_fixed_counter(size_t i, const char **text)
+static void keep_missing(const struct map *from, const struct map *in, struct map *to)
 {
-	if (i >= ARRAY_SIZE(fixed))
-		return NULL;
-	*text = fixed[i][1];
-	return fixed[i][0];
+	MAP_FOREACH(from, e)
+		if (!map_has(in, e->key))
+			free(map_put(to, e->key, xstrdup(e->value)));
 }
 
-/*
- * @V the tunnel device, @M every device of ours, @S this node's address, @P the tunnel's port, @K the key of a flow,
- * @D and @E followed by an id in parentheses: drop or event, counted.
- */
-static const char base[] =
-	"chain untrack {\n"
-	" type filter hook prerouting priority raw; policy accept;\n"
-	" iifname \"@V\" ether daddr 02:50:00:00:00:01 fib daddr type != local notrack\n"
-	/* This machine's own connection to another node has the same addresses when that node sends it back here. */
-	" iifname \"@V\" ether daddr != 02:50:00:00:00:01 ip daddr != @overlay ct original zone set 1\n"
-	"}\n"
-	"chain from_task {\n"
-	" iifname . ip saddr . ether saddr @ifaddrs goto from_itself\n"
-	" @D(spoof)\n"
-	"}\n"
-	"chain from_itself {\n"
-	" ct direction reply ct original ip daddr != @overlay goto published_out\n"
-	" ip saddr @net_out\n"
-	" tcp flags rst ip saddr @net_rst_out\n"
-	" ct state established,related return\n"
-	" ip daddr 127.0.0.0/8 @D(isolated)\n"
-	/* As packets of this node's other nodes would believe them. */
-	" ip daddr != @overlay udp dport @P @D(tunnel_port)\n"
-	" ip daddr @overlay ip saddr . ip daddr != @samenet @D(isolated)\n"
-	"}\n"
-	"chain published_out {\n"
-	" ip saddr @pub_out\n"
-	" tcp flags rst ip saddr @pub_rst_out\n"
-	"}\n"
-	"chain choose {\n"
-	" type filter hook prerouting priority mangle; policy accept;\n"
-	" iifname \"@V\" return\n"
-	" iifname \"@M*\" jump from_task\n"
-	" iifname != \"lo\" ct status dnat return\n"
-	" ip daddr @addrs meta l4proto . th dport vmap @published\n"
-	"}\n"
-	"chain choose_here {\n"
-	" type filter hook output priority mangle; policy accept;\n"
-	" oifname \"@M*\" return\n"
-	" ct status dnat return\n"
-	" ip daddr 127.0.0.0/8 meta l4proto . th dport vmap @published_lo\n"
-	" ip daddr @addrs meta l4proto . th dport vmap @published\n"
-	"}\n"
-	/*
-	 * Where an older flow went, if that task is still there. A SYN begins a new one, also at the port of an old one. What
-	 * has ended is remembered apart, or its last acknowledgements would keep it among those that live for hours.
-	 */
-	"chain anew {\n"
-	" delete @syns { @K : meta mark }\n"
-	" delete @flows { @K : meta mark }\n"
-	" delete @ended { @K : meta mark }\n"
-	"}\n"
-	"chain pass_on {\n"
-	" meta iif 0 meta mark vmap @live\n"
-	" dup to meta mark map @live_at device \"@V\" @E(passed_on) drop\n"
-	" goto anew\n"
-	"}\n"
-	"chain recall_ended {\n"
-	" update @ended { @K timeout 60s : meta mark }\n"
-	" goto pass_on\n"
-	"}\n"
-	"chain recall_flow {\n"
-	" tcp flags fin,rst delete @flows { @K : meta mark } goto recall_ended\n"
-	/* Of a connection that says anything once a minute, the time does not run out by this. */
-	" numgen random mod 8 0 update @flows { @K timeout 3h : meta mark }\n"
-	" goto pass_on\n"
-	"}\n"
-	"chain recall_datagram {\n"
-	" meta mark set @K map @datagrams\n"
-	" meta mark vmap @live\n"
-	" delete @datagrams { @K : meta mark }\n"
-	"}\n"
-	"chain recall {\n"
-	" meta l4proto udp goto recall_datagram\n"
-	" tcp flags & (fin | syn | rst | ack) == syn goto anew\n"
-	" meta mark set @K map @flows goto recall_flow\n"
-	" meta mark set @K map @ended goto recall_ended\n"
-	" meta mark set @K map @syns\n"
-	" meta mark vmap @live\n"
-	" goto anew\n"
-	"}\n"
-	/* What was chosen, the mark, is remembered: a first packet's for a minute, so that a flood of them pushes nobody out. */
-	"chain hold {\n"
-	" @E(passed_on)\n"
-	" meta l4proto udp update @datagrams { @K timeout 3m : meta mark } return\n"
-	" tcp flags & (fin | syn | rst | ack) == syn update @syns { @K timeout 60s : meta mark } return\n"
-	" tcp flags & (fin | rst) != 0 update @ended { @K timeout 60s : meta mark } return\n"
-	" tcp flags & (fin | syn | rst) == 0 update @flows { @K timeout 3h : meta mark } return\n"
-	" @E(unheld)\n"
-	"}\n"
-	"chain from_node {\n"
-	" meta l4proto . th dport != @direct ct mark set ether saddr map @origins\n"
-	" dnat ip to ether daddr . meta l4proto . th dport map @tunnelled\n"
-	" @D(no_port)\n"
-	"}\n"
-	"chain translate {\n"
-	" type nat hook prerouting priority dstnat; policy accept;\n"
-	" iifname \"@V\" ether daddr != 02:50:00:00:00:01 ip daddr != @overlay goto from_node\n"
-	" iifname \"@M*\" ip daddr @pings icmp type echo-request @E(echo) dnat to @S\n"
-	" iifname \"@M*\" ip daddr vmap @vips\n"
-	" dnat ip to meta mark . meta l4proto . th dport map @here\n"
-	" ip daddr @addrs dnat ip to meta l4proto . th dport map @hostports\n"
-	"}\n"
-	"chain unmark {\n"
-	" type filter hook prerouting priority -99; policy accept;\n"
-	" meta mark & 0xff000000 == 0x6d000000 meta mark set 0x0\n"
-	"}\n"
-	"chain translate_here {\n"
-	" type nat hook output priority -100; policy accept;\n"
-	" dnat ip to meta mark . meta l4proto . th dport map @here\n"
-	" ip daddr @addrs dnat ip to meta l4proto . th dport map @hostports\n"
-	" ip daddr 127.0.0.0/8 dnat ip to meta l4proto . th dport map @hostports\n"
-	"}\n"
-	"chain shield {\n"
-	" type filter hook forward priority -1; policy accept;\n"
-	" ct state established,related accept\n"
-	" ct status dnat accept\n"
-	" iifname \"@V\" ip saddr . ip daddr @samenet accept\n"
-	" iifname \"@V\" ct state untracked accept\n"
-	" iifname \"@V\" @D(unknown_src)\n"
-	" iifname \"@M*\" ip daddr @overlay accept\n"
-	" iifname \"@M*\" ip saddr @tasks accept\n"
-	" iifname \"@M*\" @D(internal)\n"
-	" ip daddr @overlay @D(isolated)\n"
-	"}\n"
-	"chain nodes_only {\n"
-	" type filter hook input priority -1; policy accept;\n"
-	" ip daddr @S udp dport @P ip saddr != @nodes @D(unknown_node)\n"
-	"}\n"
-	/* Of a connection only the first packet comes here. */
-	"chain leave {\n"
-	" type nat hook postrouting priority srcnat; policy accept;\n"
-	" ct status dnat ct original ip daddr @overlay ip daddr @vip_conns @E(vip)\n"
-	" ct status dnat ct original ip daddr != @overlay ip daddr @pub_conns @E(flow_new)\n"
-	" snat to ip saddr . ip daddr map @hairpins\n"
-	" snat to ct mark map @masq_as\n"
-	" oifname \"@M*\" ip saddr 127.0.0.0/8 snat to @S\n"
-	" oifname \"lo\" ip saddr 127.0.0.0/8 ct status dnat snat to @S\n"
-	" oifname { \"@M*\", \"lo\" } return\n"
-	" ip saddr @tasks masquerade\n"
-	"}\n"
-	"chain answer {\n"
-	" type filter hook postrouting priority 300; policy accept;\n"
-	" ct direction reply dup to ct mark map @ways_back device \"@V\" drop\n"
-	"}\n"
-	/* To an address of ours, as 127.0.0.1 of the node that took it in: once translated back. */
-	"chain answer_here {\n"
-	" type filter hook input priority 300; policy accept;\n"
-	" ct direction reply dup to ct mark map @ways_back device \"@V\" drop\n"
-	"}\n"
-	"chain published_in {\n"
-	" ip daddr @pub_in\n"
-	" tcp flags rst ip daddr @pub_rst_in\n"
-	"}\n"
-	"chain to_task {\n"
-	" type filter hook postrouting priority 301; policy accept;\n"
-	" oifname != \"@M*\" return\n"
-	" ct direction original ct original ip daddr != @overlay goto published_in\n"
-	" ip daddr @net_in\n"
-	" tcp flags rst ip daddr @net_rst_in\n"
-	"}\n";
-
-static void put_word(struct buf *out, const struct rules_in *in, char word)
+void rules_changed(const struct rules *a, struct rules *b)
 {
-	if (word == 'V')
-		buf_puts(out, in->vxlan);
-	else if (word == 'M')
-		buf_puts(out, in->mark);
-	else if (word == 'S')
-		buf_puts(out, IP(&in->self));
-	else if (word == 'K')
-		buf_puts(out, "ip saddr . th sport . ip daddr . th dport");
-	else
-		buf_printf(out, "%u", in->vxlan_port);
-}
-
-/* "(id)" at p: the end of it. */
-static const char *put_counted(struct buf *out, char word, const char *p)
-{
-	int n = (int)strcspn(p + 1, ")");
-	buf_printf(out, "counter name \"%s%.*s\"%s", word == 'D' ? RULES_DROP : RULES_EVENT, n, p + 1,
-	           word == 'D' ? " drop" : "");
-	return p + 1 + n;
-}
-
-static void put_base(struct buf *out, const struct rules_in *in)
-{
-	for (const char *p = base; *p; p++) {
-		char word = *p == '@' ? p[1] : '\0';
-		if (word && strchr("VMSPK", word)) {
-			put_word(out, in, word);
-			p++;
-		} else if (word && strchr("DE", word)) {
-			p = put_counted(out, word, p + 2);
-		} else {
-			buf_put(out, p, 1);
-		}
-	}
-}
-
-static void put_sets(struct buf *out, const struct rules_in *in)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
-		buf_printf(out, "%s { type %s; ", sets[i].name, sets[i].type);
-		if (sets[i].kind == REMEMBERED)
-			buf_printf(out, "size %u; ", in->flows_max ? in->flows_max : RULES_FLOWS_MAX);
-		buf_puts(out, "}\n");
-	}
-}
-
-static void put_table(struct buf *out, const struct rules_in *in)
-{
-	const char *text;
-	buf_printf(out, "table ip %s_lb {\n", in->mark);
-	put_sets(out, in);
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-		buf_printf(out, "counter %s { }\n", rules_fixed_counter(i, &text));
-	put_base(out, in);
-	buf_puts(out, "}\n");
+	keep_missing(&a->chains, &b->chains, &b->stale_chains);
+	keep_missing(&a->counters, &b->counters, &b->stale_counters);
 }
 
 /* ---- what stands --------------------------------------------------------------------------------- */
@@ -382,7 +114,7 @@ static struct hash_text standing_of(const char *name, const char *text)
 static struct hash_text base_standing(const struct rules_in *in)
 {
 	struct buf text = { 0 };
-	put_table(&text, in);
+	rules_base_text(in, &text);
 	struct hash_text t = standing_of("", buf_str(&text));
 	buf_fini(&text);
 	return t;
@@ -395,12 +127,6 @@ void rules_standing(struct rules *r, const struct rules_in *in)
 	rules_elem(r, "", "%s", base_standing(in).s);
 }
 
-static size_t rules_found_in(const struct nft_found *found, const char *chain)
-{
-	const size_t *n = map_get(&found->rules, chain);
-	return n ? *n : 0;
-}
-
 /* Lines, of which the last need not be ended. */
 static size_t lines(const char *text)
 {
@@ -408,34 +134,6 @@ static size_t lines(const char *text)
 	for (; *text; text += strcspn(text, "\n"), text += *text == '\n')
 		n++;
 	return n;
-}
-
-/* Has every chain with a hook, and what they jump to, as many rules as it should? Somebody may have removed some. */
-static bool base_is_whole(const struct nft_found *found)
-{
-	size_t n = 0;
-	CLEAN_FREE char *chain = NULL;
-	for (const char *p = base; *p; p += strcspn(p, "\n") + 1) {
-		if (strncmp(p, "chain ", 6) == 0) {
-			free(chain);
-			chain = xstrndup(p + 6, strcspn(p + 6, " "));
-			n = 0;
-		} else if (*p == '}') {
-			if (!map_has(&found->chains, chain) || rules_found_in(found, chain) != n)
-				return false;
-		} else {
-			n += strncmp(p, " type ", 6) != 0;
-		}
-	}
-	return true;
-}
-
-const char *rules_listed(size_t i)
-{
-	for (size_t k = 0; k < ARRAY_SIZE(sets); k++)
-		if (sets[k].kind == WANTED && i-- == 0)
-			return sets[k].name;
-	return NULL;
 }
 
 void rules_take_listed(const char *set, const char *text, struct map *elems)
@@ -503,7 +201,7 @@ static bool is_of_service(const char *chain)
 bool rules_left(const struct rules_in *in, const struct rules *r, const struct nft_found *found,
                 const struct map *listed, struct rules *out)
 {
-	if (!map_has(listed, base_standing(in).s) || !base_is_whole(found))
+	if (!map_has(listed, base_standing(in).s) || !rules_base_is_whole(found))
 		return false;
 	MAP_FOREACH(&found->chains, e) {
 		const char *text = is_of_service(e->key) ? map_get(&r->chains, e->key) : NULL;
@@ -534,7 +232,7 @@ void rules_frames_text(const struct rules_in *in, struct buf *out)
 }
 
 /* What nothing names any more, once the rules and maps are empty. */
-static void drop_stale(const char *mark, const struct rules *r, const struct nft_found *found, struct buf *out)
+static void drop_found(const char *mark, const struct rules *r, const struct nft_found *found, struct buf *out)
 {
 	MAP_FOREACH(&found->elems, e)
 		if (!map_has(&r->elems, e->key))
@@ -549,16 +247,19 @@ static void drop_stale(const char *mark, const struct rules *r, const struct nft
 
 static void fill(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)
 {
+	static const struct rules none;
 	buf_printf(out, "add table ip %s_lb\nflush table ip %s_lb\n", in->mark, in->mark);
-	put_table(out, in);
-	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
-		if (sets[i].kind == WANTED)
-			buf_printf(out, "flush %.3s ip %s_lb %s\n", sets[i].name, in->mark, sets[i].name + 4);
-	add_counters(out, in->mark, &r->counters, NULL);
-	add_chains(out, in->mark, &r->chains, NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
-		load_set(out, in->mark, sets[i].name + 4, &r->elems);
-	drop_stale(in->mark, r, found, out);
+	rules_base_text(in, out);
+	const char *set;
+	for (size_t i = 0; (set = rules_listed(i)); i++)
+		buf_printf(out, "flush %.3s ip %s_lb %s\n", set, in->mark, set + 4);
+	add_counters(out, in->mark, &r->counters, &none);
+	add_chains(out, in->mark, &r->chains, &none);
+	for (size_t i = 0; (set = rules_listed(i)); i++)
+		load_set(out, in->mark, set + 4, &r->elems);
+	for (size_t i = 0; i < RULES_COUNTING_MAX; i++)
+		load_set(out, in->mark, rules_counting[i], &r->elems);
+	drop_found(in->mark, r, found, out);
 }
 
 void rules_adopt_text(const struct rules_in *in, const struct rules *r, const struct nft_found *found, struct buf *out)

@@ -157,13 +157,38 @@ static const char *printed(struct steer *l, const char *command)
 	return text ? text : "";
 }
 
+/* From what stands to what is wanted; the packets between see one or the other (rules.h). */
+static int change(struct steer *l, const struct rules *from, struct rules *want, struct mesh_err *err)
+{
+	struct buf text = { 0 };
+	rules_prepare_text(l->mark, from, want, &text);
+	int rc = text.len ? run(l, buf_str(&text), err) : 0;
+	buf_clear(&text);
+	rules_change_text(l->mark, from, want, &text);
+	if (!rc && text.len)
+		rc = run(l, buf_str(&text), err);
+	if (!rc)
+		rules_changed(from, want);
+	buf_fini(&text);
+	return rc;
+}
+
+static int frames(struct steer *l, const struct rules_in *in, struct mesh_err *err)
+{
+	struct buf text = { 0 };
+	CLEAN_FREE char *list = xasprintf("list table netdev %s\n", l->table);
+	if (!rules_frames_stand(in, printed(l, list)))
+		rules_frames_text(in, &text);
+	int rc = text.len ? run(l, buf_str(&text), err) : 0;
+	buf_fini(&text);
+	return rc;
+}
+
 /* Where what an earlier run left is ours but for its elements and services' chains: only what differs changes. */
-static bool change_left(struct steer *l, const struct rules_in *in, const struct rules *want,
-                        const struct nft_found *found)
+static bool change_left(struct steer *l, const struct rules_in *in, struct rules *want, const struct nft_found *found)
 {
 	struct map listed = { 0 };
 	struct rules left = { 0 };
-	struct buf text = { 0 };
 	struct mesh_err err = { 0 };
 	const char *set;
 	for (size_t i = 0; (set = rules_listed(i)); i++) {
@@ -172,12 +197,7 @@ static bool change_left(struct steer *l, const struct rules_in *in, const struct
 	}
 	bool ok = rules_left(in, want, found, &listed, &left);
 	if (ok) {
-		CLEAN_FREE char *list = xasprintf("list table netdev %s\n", l->table);
-		if (!rules_frames_stand(in, printed(l, list)))
-			rules_frames_text(in, &text);
-		rules_change_text(l->mark, &left, want, &text);
-		log_debug("nftables tables of an earlier run are taken over bytes=%zu", text.len);
-		ok = !text.len || run(l, buf_str(&text), &err) == 0;
+		ok = frames(l, in, &err) == 0 && change(l, &left, want, &err) == 0;
 		if (!ok)
 			log_warn("our nftables tables cannot be taken over as they are error=\"%s\"", err.msg);
 	}
@@ -185,12 +205,11 @@ static bool change_left(struct steer *l, const struct rules_in *in, const struct
 		free(e->value);
 	map_fini(&listed);
 	rules_fini(&left);
-	buf_fini(&text);
 	return ok;
 }
 
 /* Around what an earlier run counted and remembers; if that cannot be (its tables were others), without. */
-static int load_all(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+static int load_all(struct steer *l, const struct rules_in *in, struct rules *want, struct mesh_err *err)
 {
 	struct nft_found found = { 0 };
 	struct buf text = { 0 };
@@ -217,16 +236,11 @@ static int load_all(struct steer *l, const struct rules_in *in, const struct rul
 	return rc;
 }
 
-static int load(struct steer *l, const struct rules_in *in, const struct rules *want, struct mesh_err *err)
+static int load(struct steer *l, const struct rules_in *in, struct rules *want, struct mesh_err *err)
 {
-	struct buf text = { 0 };
-	int rc = 0;
 	if (!l->stands)
 		return load_all(l, in, want, err);
-	rules_change_text(l->mark, &l->now, want, &text);
-	if (text.len)
-		rc = run(l, buf_str(&text), err);
-	buf_fini(&text);
+	int rc = change(l, &l->now, want, err);
 	if (!rc)
 		return 0;
 	/* Somebody may have flushed the ruleset: what cannot be changed is made anew. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Role:   makes the kernel what rules.h decided: one nftables transaction a change, routes and neighbours of the
+ * Role:   makes the kernel what rules.h decided: two nftables transactions a change, routes and neighbours of the
  *         tunnel device.
  * Owner:  tables "ip <mark>_lb" and "netdev <mark>_lb"; routes of WIRE_PROTOCOL over the tunnel device.
  * Thread: the data plane's; blocks. A change of one service takes some milliseconds.

@@ -69,6 +69,15 @@ static struct rules build(const struct plan_table *t, struct rules_in *in)
 	return out;
 }
 
+/* The rules behind a chain that only goes on to them. */
+static const char *behind(const struct rules *r, const char *name)
+{
+	const char *text = map_get(&r->chains, name);
+	assert_non_null(text);
+	assert_int_equal(strncmp(text, "goto ", 5), 0);
+	return map_get(&r->chains, text + 5);
+}
+
 static void test_elements(void **state)
 {
 	(void)state;
@@ -112,8 +121,7 @@ static void test_ranges(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(r); i++)
 		vec_push(&svc->ranges, r[i]);
 	struct rules out = build(&t, &in);
-	const char *published = map_get(&out.chains, "p_0000000000000007"),
-		   *lo = map_get(&out.chains, "o_0000000000000007");
+	const char *published = behind(&out, "p_0000000000000007"), *lo = behind(&out, "o_0000000000000007");
 	static const char want[] = "ip daddr != { 192.0.2.1/32 } return\n"
 				   "ct original ip saddr != 127.0.0.0/8 ip saddr != { 198.51.100.0/24, 10.9.0.0/16 } "
 				   "counter name \"drop_source\" drop\njump recall\n";
@@ -127,7 +135,7 @@ static void test_ranges(void **state)
 /* Which backend each of the 128 slots goes to. */
 static void slots_of(const struct rules *r, unsigned out[128])
 {
-	const char *p = strchr(strstr(map_get(&r->chains, "p_0000000000000007"), "jhash"), '{');
+	const char *p = strchr(strstr(behind(r, "p_0000000000000007"), "jhash"), '{');
 	for (unsigned from, to, n, host; sscanf(p, "%*[{, ]%u%n", &from, &n) == 1;) {
 		p += n;
 		to = from;
@@ -163,6 +171,13 @@ static void test_few_slots_move(void **state)
 	assert_in_range(moved, 10, 45);
 }
 
+/* Both transactions of a change. */
+static void change_text(const struct rules *a, const struct rules *b, struct buf *out)
+{
+	rules_prepare_text("mesh", a, b, out);
+	rules_change_text("mesh", a, b, out);
+}
+
 static void test_change_is_small(void **state)
 {
 	(void)state;
@@ -170,9 +185,9 @@ static void test_change_is_small(void **state)
 	struct rules_in in;
 	struct rules ra = build(&a, &in), rb = build(&b, &in);
 	struct buf text = { 0 };
-	rules_change_text("mesh", &ra, &ra, &text);
+	change_text(&ra, &ra, &text);
 	assert_int_equal(text.len, 0);
-	rules_change_text("mesh", &ra, &rb, &text);
+	change_text(&ra, &rb, &text);
 	assert_non_null(strstr(buf_str(&text), "add chain ip mesh_lb r_0a000007\n"));
 	assert_non_null(strstr(buf_str(&text), "flush chain ip mesh_lb p_0000000000000007\n"));
 	/* Of elements only that whoever goes there stays there. */
@@ -182,17 +197,68 @@ static void test_change_is_small(void **state)
 	for (const char *e = buf_str(&text); (e = strstr(e, "element")); e++)
 		elements += strncmp(e, "element ip mesh_lb standing", 27) != 0;
 	assert_int_equal(elements, 2);
-	buf_clear(&text);
-	rules_change_text("mesh", &rb, &ra, &text);
-	/* A chain goes only when nothing names it any more. */
-	const char *use = strstr(buf_str(&text), "flush chain ip mesh_lb p_"),
-		   *gone = strstr(buf_str(&text), "delete chain ip mesh_lb r_0a000007\n");
-	assert_true(use && gone && use < gone);
 	buf_fini(&text);
 	rules_fini(&ra);
 	rules_fini(&rb);
 	plan_table_fini(&a);
 	plan_table_fini(&b);
+}
+
+static bool says(struct buf *text, const char *what, const char *chain)
+{
+	CLEAN_FREE char *line = xasprintf("%s chain ip mesh_lb %s\n", what, chain);
+	return strstr(buf_str(text), line) != NULL;
+}
+
+/* From *at to the rules of a set of n: what is made before, and the switch. */
+static void change_to(struct rules *at, unsigned n, struct buf *before, struct buf *text)
+{
+	struct plan_table t = table(n);
+	struct rules_in in;
+	struct rules to = build(&t, &in);
+	buf_clear(before);
+	buf_clear(text);
+	rules_prepare_text("mesh", at, &to, before);
+	rules_change_text("mesh", at, &to, text);
+	rules_changed(at, &to);
+	rules_fini(at);
+	*at = to;
+	plan_table_fini(&t);
+}
+
+/* What packets come to is made before, and stands until the next change; the switch is one rule without a map. */
+static void test_a_change_leaves_what_packets_are_in(void **state)
+{
+	(void)state;
+	static const char entry[] = "p_0000000000000007";
+	struct rules r = { 0 };
+	struct buf before = { 0 }, text = { 0 };
+	change_to(&r, 3, &before, &text);
+	CLEAN_FREE char *three = xstrdup((char *)map_get(&r.chains, entry) + 5);
+	assert_true(says(&before, "add", three) && says(&before, "add", entry));
+	change_to(&r, 2, &before, &text);
+	CLEAN_FREE char *two = xstrdup((char *)map_get(&r.chains, entry) + 5);
+	CLEAN_FREE char *rule =
+		xasprintf("flush chain ip mesh_lb %s\nadd rule ip mesh_lb %s goto %s\n", entry, entry, two);
+	assert_string_not_equal(two, three);
+	assert_true(says(&before, "add", two) && !strstr(buf_str(&before), "element"));
+	assert_non_null(strstr(buf_str(&text), rule));
+	assert_null(strstr(buf_str(&text), "map"));
+	assert_null(strstr(buf_str(&before), "flush"));
+	assert_null(strstr(buf_str(&text), "delete chain"));
+	assert_false(says(&text, "flush", three) || says(&text, "flush", "r_0a000007"));
+	/* Wanted again, it still stands; the other is what goes next, with all that only it named. */
+	change_to(&r, 3, &before, &text);
+	assert_int_equal(before.len, 0);
+	change_to(&r, 4, &before, &text);
+	assert_true(says(&before, "flush", two) && says(&before, "delete", two));
+	change_to(&r, 4, &before, &text);
+	assert_true(says(&before, "delete", three) && text.len == 0);
+	change_to(&r, 4, &before, &text);
+	assert_true(before.len == 0 && text.len == 0);
+	buf_fini(&before);
+	buf_fini(&text);
+	rules_fini(&r);
 }
 
 static struct ebpf_backend *backend(struct plan_table *t, size_t i)
@@ -211,7 +277,7 @@ static void test_old_flows_keep_their_task(void **state)
 	backend(&t, 1)->state = DP_DRAINING;
 	backend(&t, 2)->spare = true;
 	struct rules r = build(&t, &in);
-	const char *chain = map_get(&r.chains, "p_0000000000000007");
+	const char *chain = behind(&r, "p_0000000000000007");
 	assert_null(strstr(chain, "r_0a0000"));
 	assert_int_equal(strncmp(chain, "jump recall\n", 12), 0);
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000006"), "goto r_0a000006");
@@ -221,7 +287,7 @@ static void test_old_flows_keep_their_task(void **state)
 	backend(&t, 0)->state = DP_DRAINING;
 	r = build(&t, &in);
 	assert_string_equal(
-		map_get(&r.chains, "p_0000000000000007"),
+		behind(&r, "p_0000000000000007"),
 		"jump recall\ncounter name \"drop_no_backend\" counter name \"refused_0000000000000007\" drop");
 	assert_true(map_has(&r.counters, "refused_0000000000000007"));
 	rules_fini(&r);
@@ -339,7 +405,7 @@ static void change_of(const struct rules_in *in, const struct rules *want, const
 	buf_clear(text);
 	assert_int_equal(rules_left(in, want, f, &had->elems, &left), whole);
 	if (whole)
-		rules_change_text("mesh", &left, want, text);
+		change_text(&left, want, text);
 	rules_fini(&left);
 }
 
@@ -380,6 +446,7 @@ int main(void)
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_few_slots_move),
 		cmocka_unit_test(test_change_is_small),
+		cmocka_unit_test(test_a_change_leaves_what_packets_are_in),
 		cmocka_unit_test(test_old_flows_keep_their_task),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_listed),
