@@ -136,6 +136,14 @@ static size_t lines(const char *text)
 	return n;
 }
 
+static char *trim(char *text)
+{
+	text += strspn(text, " \t\n");
+	for (char *end = text + strlen(text); end > text && strchr(" \t\n", end[-1]);)
+		*--end = '\0';
+	return text;
+}
+
 void rules_take_listed(const char *set, const char *text, struct map *elems)
 {
 	const char *p = strstr(text, "elements = {");
@@ -148,14 +156,13 @@ void rules_take_listed(const char *set, const char *text, struct map *elems)
 		CLEAN_FREE char *one = xstrndup(p, n);
 		p += n + (n < left);
 		left -= n + (n < left);
-		char *from = one + strspn(one, " \t\n"), *colon = strstr(from, " : ");
-		for (char *end = from + strlen(from); end > from && strchr(" \t\n", end[-1]);)
-			*--end = '\0';
+		char *colon = strstr(one, " : ");
 		if (colon)
 			*colon = '\0';
-		CLEAN_FREE char *key = xasprintf("%s\n%s", set, from);
-		if (*from)
-			free(map_put(elems, key, xstrdup(colon ? colon + 3 : "")));
+		const char *name = trim(one), *data = colon ? trim(colon + 3) : "";
+		CLEAN_FREE char *key = xasprintf("%s\n%s", set, name);
+		if (*name)
+			free(map_put(elems, key, xstrdup(data)));
 	}
 }
 
