@@ -164,7 +164,7 @@ static const char base[] =
 	/* What was chosen, the mark, is remembered: a first packet's for a minute, so that a flood of them pushes nobody out. */
 	"chain hold {\n"
 	" @E(passed_on)\n"
-	" meta l4proto udp update @datagrams { @K timeout 3m : meta mark } return\n"
+	" meta l4proto udp " RULES_HOLD_DATAGRAM " return\n"
 	" tcp flags & (fin | syn | rst | ack) == syn update @syns { @K timeout 60s : meta mark } return\n"
 	" tcp flags & (fin | rst) != 0 update @ended { @K timeout 60s : meta mark } return\n"
 	" tcp flags & (fin | syn | rst) == 0 update @flows { @K timeout 3h : meta mark } return\n"
@@ -251,7 +251,7 @@ static void put_word(struct buf *out, const struct rules_in *in, char word)
 	else if (word == 'S')
 		buf_puts(out, IP(&in->self));
 	else if (word == 'K')
-		buf_puts(out, "ip saddr . th sport . ip daddr . th dport");
+		buf_puts(out, RULES_FLOW);
 	else
 		buf_printf(out, "%u", in->vxlan_port);
 }

@@ -7,6 +7,8 @@
 
 #define MARK_SELF 0x6dffffffu
 #define SERVICE "%016llx"
+#define RULES_FLOW "ip saddr . th sport . ip daddr . th dport"
+#define RULES_HOLD_DATAGRAM "update @datagrams { " RULES_FLOW " timeout 3m : meta mark }"
 
 /* Text of an address for one call. */
 struct rules_ip_text {

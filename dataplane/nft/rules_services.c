@@ -41,7 +41,13 @@ static const char *backend_chain(const struct ebpf_backend *b, char out[16])
 	return out;
 }
 
-/* A task elsewhere: its connections are remembered, whatever the set becomes, as long as it is there. */
+/* What is remembered goes there as long as the task is there, whatever the set becomes. */
+static void live(struct rules *r, const struct ebpf_backend *b, const char *chain)
+{
+	CLEAN_FREE char *verdict = xasprintf("goto %s", chain);
+	rules_elem(r, verdict, "live\n0x%08x", rules_task_mark(&b->ip));
+}
+
 static void remote_rules(struct rules *r, const struct rules_in *in, const struct ebpf_backend *b)
 {
 	struct buf body = { 0 };
@@ -51,17 +57,20 @@ static void remote_rules(struct rules *r, const struct rules_in *in, const struc
 	buf_printf(&body, "meta iif 0 accept\nmeta mark set 0x%08x\njump hold\ndup to %s device \"%s\" drop",
 	           rules_task_mark(&b->ip), IP(&b->ip), in->vxlan);
 	rules_chain(r, name, &body);
-	CLEAN_FREE char *verdict = xasprintf("goto %s", name);
-	rules_elem(r, verdict, "live\n0x%08x", rules_task_mark(&b->ip));
+	live(r, b, name);
 	rules_elem(r, IP(&b->ip), "live_at\n0x%08x", rules_task_mark(&b->ip));
 }
 
+/* Connection tracking remembers where they go, but datagrams that pause only for 30 s. */
 static void local_rules(struct rules *r, const struct ebpf_backend *b)
 {
 	struct buf body = { 0 };
 	char name[16];
-	buf_printf(&body, "meta mark set 0x%08x", rules_task_mark(&b->ip));
-	rules_chain(r, backend_chain(b, name), &body);
+	backend_chain(b, name);
+	buf_printf(&body, "meta mark set 0x%08x\nmeta l4proto udp " RULES_HOLD_DATAGRAM "\naccept",
+	           rules_task_mark(&b->ip));
+	rules_chain(r, name, &body);
+	live(r, b, name);
 }
 
 static void backend_rules(struct rules *r, const struct rules_in *in, const struct item *svc)

@@ -285,7 +285,7 @@ def test_tasks_dial_published_ports(lab):
 KEEP = """
 import socket, sys
 host, socks = sys.argv[1], []
-for kind, port, n in ((socket.SOCK_STREAM, 8080, 24), (socket.SOCK_DGRAM, 8053, 12)):
+for kind, port, n in ((socket.SOCK_STREAM, 8080, int(sys.argv[2])), (socket.SOCK_DGRAM, 8053, int(sys.argv[3]))):
     for _ in range(n):
         s = socket.socket(socket.AF_INET, kind); s.settimeout(5); s.connect((host, port)); socks.append((s, kind))
 def ask(s, kind, tries=5):
@@ -321,8 +321,8 @@ for line in sys.stdin:
 class Kept:
     """Connections of the client to a node's published ports, TCP and UDP, that stay open."""
 
-    def __init__(self, lab, a):
-        self.p = lab.spawn(0, sys.executable, "-c", KEEP, a, stdin=-1, stdout=-1)
+    def __init__(self, lab, a, tcp=24, udp=12):
+        self.p = lab.spawn(0, sys.executable, "-c", KEEP, a, str(tcp), str(udp), stdin=-1, stdout=-1)
         self.hosts = set(self.p.stdout.readline().split()[1:])
 
     def ask(self):
@@ -366,6 +366,30 @@ def test_connections_keep_their_task(lab):
         # had its slot before (bpf/lb.h), and move with that one.
         known = [c for c in udp if c[2] == host or lab.drivers[lab.addresses.index(a)] == "nft"]
         assert all(c[0] == "moved" for c in udp) and all(c[2] == host for c in known), udp
+
+
+# Connection tracking forgets all, as it does what rested for its time.
+UNTRACK = """
+import socket, struct
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+s.send(struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 5, 1, 0, socket.AF_INET, 0, 0))
+assert struct.unpack_from("=i", s.recv(4096), 16) == (0,)
+"""
+
+
+def test_datagrams_that_pause_keep_their_task(lab):
+    """Longer than connection tracking remembers them, while the set changes."""
+    lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", "-p", "8053:8000/udp", IMAGE, n=3)
+    lab.wait_published(8080)
+    kept = [Kept(lab, a, tcp=0, udp=24) for a in lab.addresses]
+    lab.meshctl(1, "service", "scale", "-d", "web=8")
+    lab.wait_running("web", 8)
+    for a in lab.addresses:
+        assert len(hosts_of(lambda: lab.fields(f"http://{a}:8080/")["host"], 8, tries=300)) == 8
+    for k, driver in zip(lab.nodes, lab.drivers):
+        if driver == "nft":
+            lab.node_exec(k, sys.executable, "-c", UNTRACK)
+    assert [k.ask() for k in kept] == [[], [], []]
 
 
 def test_ended_connections_are_forgotten_soon(lab):

@@ -92,7 +92,10 @@ static void test_elements(void **state)
 	assert_string_equal(map_get(&r.elems, "origins\n02:4e:c0:00:02:02"), "0xc0000202");
 	assert_string_equal(map_get(&r.elems, "ways_back\n0x40000202"), "240.0.2.2");
 	assert_null(map_get(&r.elems, "origins\n02:4c:c0:00:02:01"));
-	assert_string_equal(map_get(&r.chains, "l_0a000005"), "meta mark set 0x6d000005");
+	assert_string_equal(map_get(&r.chains, "l_0a000005"),
+	                    "meta mark set 0x6d000005\nmeta l4proto udp update @datagrams { ip saddr . th sport . "
+	                    "ip daddr . th dport timeout 3m : meta mark }\naccept");
+	assert_string_equal(map_get(&r.elems, "live\n0x6d000005"), "goto l_0a000005");
 	assert_string_equal(
 		map_get(&r.chains, "r_0a000006"),
 		"meta iif 0 accept\nmeta mark set 0x6d000006\njump hold\ndup to 10.0.0.6 device \"meshvx\" drop");
@@ -282,7 +285,7 @@ static void test_old_flows_keep_their_task(void **state)
 	assert_int_equal(strncmp(chain, "jump recall\n", 12), 0);
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000006"), "goto r_0a000006");
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000007"), "goto r_0a000007");
-	assert_null(map_get(&r.elems, "live\n0x6d000005"));
+	assert_string_equal(map_get(&r.elems, "live\n0x6d000005"), "goto l_0a000005");
 	rules_fini(&r);
 	backend(&t, 0)->state = DP_DRAINING;
 	r = build(&t, &in);
