@@ -84,6 +84,29 @@ static void on_start_failed(uv_timer_t *t)
 	uv_close((uv_handle_t *)t, on_closed);
 }
 
+/*
+ * Tools see nothing of the home of whoever runs meshd: skopeo 1.9 looks for credentials there whatever --authfile says. Unset,
+ * HOME would be looked up.
+ */
+static char **tool_env(void)
+{
+	static const char *const drop[] = { "HOME=", "DOCKER_CONFIG=", "REGISTRY_AUTH_FILE=", "XDG_CONFIG_HOME=",
+		                            "XDG_RUNTIME_DIR=" };
+	size_t n = 0, kept = 0;
+	while (environ[n])
+		n++;
+	char **env = xcalloc(n + 2, sizeof(*env));
+	for (size_t i = 0; i < n; i++) {
+		bool keep = true;
+		for (size_t k = 0; k < ARRAY_SIZE(drop); k++)
+			keep = keep && strncmp(environ[i], drop[k], strlen(drop[k]));
+		if (keep)
+			env[kept++] = environ[i];
+	}
+	env[kept] = (char *)(uintptr_t) "HOME=/nonexistent";
+	return env;
+}
+
 void child_run(uv_loop_t *loop, const char *const *argv, child_line line, child_done done, void *arg)
 {
 	struct child *c = XNEW(struct child);
@@ -96,12 +119,15 @@ void child_run(uv_loop_t *loop, const char *const *argv, child_line line, child_
 	stdio[1].flags = stdio[2].flags = (uv_stdio_flags)(UV_CREATE_PIPE | UV_WRITABLE_PIPE);
 	stdio[1].data.stream = (uv_stream_t *)&c->out;
 	stdio[2].data.stream = (uv_stream_t *)&c->err;
+	char **env = tool_env();
 	uv_process_options_t o = { .exit_cb = on_child_exit,
 		                   .file = argv[0],
 		                   .args = (char **)(uintptr_t)argv,
+		                   .env = env,
 		                   .stdio = stdio,
 		                   .stdio_count = 3 };
 	int rc = uv_spawn(loop, &c->process, &o);
+	free(env);
 	if (rc) {
 		c->code = rc;
 		buf_printf(&c->errbuf, "%s: %s", argv[0], rc == UV_ENOENT ? "not found; install it" : uv_strerror(rc));

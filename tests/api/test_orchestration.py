@@ -67,3 +67,19 @@ def test_limits_hold_in_exec_too(lab):
     lab.docker(1, "service", "create", "-q", "--name", "l", "--ulimit", "nofile=512:1024", IMAGE)
     [t] = lab.wait_running("l", 1)
     assert lab.exec(t, "sh", "-c", "ulimit -n").stdout == "512\n"
+
+
+def test_what_a_process_is_given(lab):
+    """User, groups, capabilities, limits, kernel settings, names: as the process of a service's task sees them."""
+    t, = lab.create("--name", "p", "--ulimit", "nofile=77:78", "--sysctl", "net.ipv4.ip_unprivileged_port_start=7", "--cap-drop", "ALL",
+                    "--cap-add", "NET_BIND_SERVICE", "--read-only", "--init", "--stop-signal", "SIGUSR1", "--user", "1000:1001", "--group", "44",
+                    "--host", "x:9.9.9.9", "--dns", "9.9.9.8", "--dns-option", "ndots:3", "--dns-search", "s.test", "--oom-score-adj", "7",
+                    "--workdir", "/tmp", "--tty", IMAGE, "sh", "-c", "trap 'echo told; exit 0' USR1; while :; do sleep 0.1; done", cli=lab.docker)
+    seen = lambda script: lab.exec(t, "sh", "-c", script, rc=None).stdout.split()
+    assert seen("ulimit -n; ulimit -Hn; pwd; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/1/oom_score_adj /proc/1/comm") == [
+        "77", "78", "/tmp", "7", "7", "docker-init"]
+    assert seen("id -u; id -g; id -G; grep CapBnd /proc/1/status; touch /x 2>&1 | grep -o 'Read-only'") == [
+        "1000", "1001", "1001", "44", "CapBnd:", f"{1 << 10:016x}", "Read-only"]
+    assert seen("grep -c '^9.9.9.9.x$' /etc/hosts; grep -c 'search s.test' /etc/resolv.conf; grep -c ndots:3 /etc/resolv.conf") == ["1"] * 3
+    lab.docker(1, "service", "update", "-q", "-d", "--force", "p")
+    wait_for(lambda: "told" in lab.docker(1, "service", "logs", "--raw", "p").stdout, what="the stop signal to reach it")
