@@ -163,12 +163,12 @@ static int attach_sock(struct ebpf *e, int cgroup, uint64_t cgroup_id, const str
 
 	if (fd >= 0) {
 		if (!bpf_obj_get_info_by_fd(fd, &info, &len) && info.cgroup.cgroup_id == cgroup_id &&
-		    !bpf_link_update(fd, bpf_program__fd(prog), NULL))
+		    !bpf_link_update(fd, programs_fd(e, prog), NULL))
 			return 0;
 		unlink(path);
 		close(TAKE_FD(fd));
 	}
-	fd = bpf_link_create(bpf_program__fd(prog), cgroup, bpf_program__expected_attach_type(prog), NULL);
+	fd = bpf_link_create(programs_fd(e, prog), cgroup, bpf_program__expected_attach_type(prog), NULL);
 	if (fd < 0)
 		return -errno;
 	return bpf_obj_pin(fd, path) ? -errno : 0;

@@ -67,6 +67,12 @@ struct limbo {
 	uint32_t backend; /* or 0 */
 };
 
+/* A program that an earlier daemon loaded. */
+struct kept_program {
+	const char *name; /* of the object that would have loaded it */
+	int fd;
+};
+
 enum ebpf_prog { PROG_UPLINK, PROG_LO, PROG_VXLAN, PROG_TASK, PROG_XDP, PROG_MAX };
 struct attachment {
 	uint64_t pass;
@@ -90,6 +96,8 @@ struct ebpf {
 	struct from_xdp_bpf *xdp;                   /* NULL: not asked for, or xdp_reason */
 	int prog_fd[PROG_MAX], before_fd[PROG_MAX]; /* before: only of the programs of a hand-over */
 	bool handover;
+	struct VEC(struct kept_program) kept; /* programs.c */
+	struct VEC(uint64_t) stamps;          /* what those that run were made of */
 	struct VEC(struct attachment) attached;
 
 	struct table ifaces, endpoints, vips, ports, host_addrs, nodes, links, subnets, ranges;
@@ -167,6 +175,17 @@ static inline void *segments_at(const struct segments *s, uint32_t i)
 void ebpf_hear_libbpf(void);
 int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err) MESH_MUST_CHECK;
 void ebpf_unload(struct ebpf *e);
+
+/* programs.c */
+struct bpf_object_skeleton;
+struct bpf_program;
+/* Loads what s was opened for, made with c, or takes what an earlier daemon loaded of the same. -errno. */
+int programs_load(struct ebpf *e, struct bpf_object_skeleton *s, const struct abi_config *c) MESH_MUST_CHECK;
+/* Borrowed; negative when it was not to be loaded. */
+int programs_fd(const struct ebpf *e, const struct bpf_program *p);
+/* Pins of other builds and configurations. What runs stays until it is replaced at its hook. */
+void programs_sweep(struct ebpf *e);
+void programs_fini(struct ebpf *e);
 
 /* attach.c */
 int ebpf_attach_prog(struct ebpf *e, enum ebpf_prog p, unsigned ifindex, struct mesh_err *err) MESH_MUST_CHECK;

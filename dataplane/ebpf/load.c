@@ -125,10 +125,11 @@ static struct abi_config abi_config_of(const struct ebpf_config *c, bool handove
 		if (!(e)->field) {                                                                                     \
 			_rc = -errno;                                                                                  \
 		} else {                                                                                               \
-			*(struct abi_config *)(void *)&(e)->field->rodata->config = abi_config_of(c, (e)->handover);   \
+			struct abi_config *_config = (void *)&(e)->field->rodata->config;                              \
+			*_config = abi_config_of(c, (e)->handover);                                                    \
 			choose_programs((e)->field->obj, (e)->handover);                                               \
 			_rc = pin_maps(e, (e)->field->obj);                                                            \
-			_rc = _rc ? _rc : name##__load((e)->field);                                                    \
+			_rc = _rc ? _rc : programs_load(e, (e)->field->skeleton, _config);                             \
 		}                                                                                                      \
 		_rc;                                                                                                   \
 	})
@@ -157,7 +158,7 @@ static void load_xdp(struct ebpf *e, const struct ebpf_config *c)
 		e->xdp = NULL;
 		return;
 	}
-	e->prog_fd[PROG_XDP] = bpf_program__fd(e->handover ? e->xdp->progs.from_xdp_handover : e->xdp->progs.from_xdp);
+	e->prog_fd[PROG_XDP] = programs_fd(e, e->handover ? e->xdp->progs.from_xdp_handover : e->xdp->progs.from_xdp);
 }
 
 static void *map_memory(const struct bpf_map *m, uint32_t *n)
@@ -272,7 +273,7 @@ static int open_maps(struct ebpf *e)
 #define PROG_FD(e, p, field, name)                                                                                     \
 	do {                                                                                                           \
 		struct bpf_program *_now = (e)->field->progs.name, *_handover = (e)->field->progs.name##_handover;     \
-		(e)->prog_fd[p] = bpf_program__fd((e)->handover ? _handover : _now);                                   \
+		(e)->prog_fd[p] = programs_fd(e, (e)->handover ? _handover : _now);                                    \
 		(e)->before_fd[p] = bpf_map__fd((e)->field->maps.before);                                              \
 	} while (0)
 
@@ -284,7 +285,7 @@ static const char *device_reason(struct ebpf *e, const struct ebpf_config *c)
 
 	if (c->no_own_tunnel || !c->tunnel_port)
 		return "as configured";
-	if (bpf_prog_test_run_opts(bpf_program__fd(e->vxlan->progs.probe_tunnel), &o) || o.retval != 0)
+	if (bpf_prog_test_run_opts(programs_fd(e, e->vxlan->progs.probe_tunnel), &o) || o.retval != 0)
 		return "this kernel's bpf_skb_adjust_room does not know tunnelled Ethernet (Linux 5.13)";
 	return NULL;
 }
@@ -310,6 +311,8 @@ int ebpf_load(struct ebpf *e, const struct ebpf_config *c, struct mesh_err *err)
 	PROG_FD(e, PROG_VXLAN, vxlan, from_vxlan);
 	PROG_FD(e, PROG_TASK, task, from_task);
 	load_xdp(e, c);
+	if (!e->handover)
+		programs_sweep(e);
 	return 0;
 }
 
@@ -327,6 +330,7 @@ void ebpf_unload(struct ebpf *e)
 	segments_fini(&e->backends);
 	segments_fini(&e->stats);
 	segments_fini(&e->slots);
+	programs_fini(e);
 	from_task_bpf__destroy(e->task);
 	from_vxlan_bpf__destroy(e->vxlan);
 	from_uplink_bpf__destroy(e->uplink);

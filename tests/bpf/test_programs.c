@@ -6,6 +6,7 @@
 #include "tests/bpf/programs/flood.h"
 #include "tests/bpf/programs/fragments.h"
 #include "tests/bpf/programs/ingress.h"
+#include "tests/bpf/programs/kept.h"
 #include "tests/bpf/programs/many.h"
 #include "tests/bpf/programs/networks.h"
 #include "tests/bpf/programs/policy.h"
@@ -103,6 +104,7 @@ int main(void)
 		cmocka_unit_test(datagrams_through_a_switch),
 		cmocka_unit_test(many_networks),
 		cmocka_unit_test(restart_sweeps),
+		cmocka_unit_test(programs_outlive_the_daemon),
 		cmocka_unit_test(every_drop_reason_was_hit),
 	};
 

@@ -5,6 +5,7 @@
     ask    ── loadgen ──► web's virtual address, per socket (in the tasks' cgroup) and per packet (outside of it)
     ask    ── loadgen ──► web's tasks, one by one                      overlay
 """
+import glob
 import json
 import os
 import re
@@ -137,14 +138,23 @@ def test_change_of_a_set(world):
     check_nothing_failed({path: l.stop() for path, l in running.items()})
 
 
+def programs_of(lab, k):
+    """Our BPF programs that outlive the daemon, by their pins."""
+    pins = glob.glob(f"/run/mesh/{lab.name}/n{k}/bpf/maps*/p*_*")
+    return {os.path.basename(p): json.loads(lab.run(["bpftool", "-j", "prog", "show", "pinned", p]).stdout)["id"] for p in pins
+            if re.match("p[0-9a-f]{16}_", os.path.basename(p)) and not p.endswith("_bss")}
+
+
 @pytest.mark.parametrize("verb", ["kill", "stop"])
 def test_restart(world, verb):
+    """Whoever starts again changes nothing: not a rule of nft, not a program."""
     running = loads(world, world.ask)
     for k in world.nodes:
-        before = rules_of(world, k)
+        rules, programs = rules_of(world, k), programs_of(world, k)
         replace(world, k, MESHD, verb)
         running["ingress"].more(50)
-        assert (world.driver == "nft") == (len(before) == 2) and rules_of(world, k) == before
+        assert (world.driver == "nft") == (len(rules) == 2) and rules_of(world, k) == rules
+        assert (world.driver == "ebpf") == (len(programs) >= 12) and programs_of(world, k) == programs
     check_nothing_failed({path: l.stop() for path, l in running.items()})
 
 
