@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #define OUTPUT_MAX (64u << 20)
+#define STEPS_MAX 1000000 /* what nested ranges may come to */
 
 struct var {
 	const char *name;
@@ -19,7 +20,7 @@ struct machine {
 	struct var vars[64];
 	size_t nvars;
 	bool strict;
-	int depth;
+	int depth, steps;
 	struct buf *out;
 	struct mesh_err *err;
 };
@@ -211,11 +212,18 @@ static void pop_vars(struct machine *m, size_t to)
 
 static int run_nodes(struct machine *m, const struct node *n, json_t *dot);
 
+static int step(struct machine *m)
+{
+	return ++m->steps > STEPS_MAX ? mesh_fail(m->err, MESH_E_INVALID, "template takes too long") : 0;
+}
+
 static int run_item(struct machine *m, const struct node *n, json_t *key, json_t *item)
 {
 	size_t mark = m->nvars;
-	int rc = 0;
+	int rc = step(m);
 
+	if (rc)
+		return rc;
 	if (n->pipe->var2) {
 		rc = push_var(m, n->pipe->var, key);
 		if (!rc)
@@ -300,6 +308,7 @@ static int run_nodes(struct machine *m, const struct node *n, json_t *dot)
 		rc = run_node(m, n, dot);
 		if (!rc && m->out->len > OUTPUT_MAX)
 			rc = mesh_fail(m->err, MESH_E_INVALID, "template writes too much");
+		rc = rc ? rc : step(m);
 	}
 	pop_vars(m, mark);
 	return rc;

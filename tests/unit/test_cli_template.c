@@ -102,6 +102,23 @@ static void nesting_is_bounded(void **state)
 	buf_fini(&out);
 }
 
+static void loops_are_bounded(void **state)
+{
+	static const char nested[] = "{{range $.V}}{{range $.V}}{{range $.V}}{{range $.V}}{{end}}{{end}}{{end}}{{end}}";
+	struct buf out = { 0 };
+	struct mesh_err err = { 0 };
+
+	(void)state;
+	JSON_CLEAN v = json_object();
+	json_t *list = json_array();
+	for (int i = 0; i < 200; i++)
+		json_array_append_new(list, json_integer(i));
+	json_object_set_new(v, "V", list);
+	assert_int_equal(template_run(nested, v, true, &out, &err), MESH_E_INVALID);
+	assert_string_equal(err.msg, "template takes too long");
+	buf_fini(&out);
+}
+
 static void json_is_written_as_go_writes_it(void **state)
 {
 	static const char text[] =
@@ -126,6 +143,7 @@ int main(void)
 		cmocka_unit_test(what_templates_give),
 		cmocka_unit_test(what_is_wrong_is_said),
 		cmocka_unit_test(nesting_is_bounded),
+		cmocka_unit_test(loops_are_bounded),
 		cmocka_unit_test(json_is_written_as_go_writes_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
