@@ -71,7 +71,7 @@ ring() { # WORD, of tests
 	echo "netns ring: $1 passed, $2 failed, $3 skipped  $(($(now) - since)) s"
 }
 # What asks most of the kernel: published ports, service addresses, ping, names, drains, more than a packet, mixed drivers.
-NETNS='mixed and (scale_in or in_flight or ingress or directions or isolated or vip_udp or fragments
+NETNS='mixed and (scale_in or in_flight or keep_their_task or ingress or directions or isolated or vip_udp or fragments
  or crosses or unreachable) or test_exec_and_client or test_doctor_names'
 NETNS=$(echo $NETNS)
 
@@ -93,7 +93,6 @@ for part in ${VM_PARTS:-tables path auto nft netns}; do
 	nft) cluster nft 'nft: as configured' ;;
 	netns)
 		if [ "$ALL" ]; then ring ''; else ring "${VM_TESTS:-$NETNS}"; fi
-		[ "${VM_TESTS:-}" ] || skip "test_connections_keep_their_task" "with mixed drivers a datagram flow changed its task here once, not explained"
 		[ "${VM_TESTS:-}" ] || skip "the rest of the netns ring" "takes hours here (VM_TESTS=all, or a word of its tests)"
 		;;
 	esac
