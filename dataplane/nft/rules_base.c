@@ -2,7 +2,6 @@
 /* What never changes: the sets, the chains with hooks and what they jump to, the counters that always stand. */
 #include "dataplane/nft/rules_int.h"
 
-#define FLOW_KEY "ipv4_addr . inet_service . ipv4_addr . inet_service"
 enum set_kind {
 	WANTED,     /* its elements are rules_build's */
 	COUNTING,   /* the same; they count */
@@ -12,41 +11,41 @@ static const struct {
 	const char *name, *type;
 	enum set_kind kind;
 } sets[] = {
-	{ "set standing", "mark . mark" },
-	{ "set addrs", "ipv4_addr" },
-	{ "set nodes", "ipv4_addr" },
-	{ "set tasks", "ipv4_addr" },
-	{ "set pings", "ipv4_addr" },
-	{ "set ifaddrs", "ifname . ipv4_addr . ether_addr" },
-	{ "set direct", "inet_proto . inet_service" },
-	{ "set overlay", "ipv4_addr; flags interval" },
-	{ "set samenet", "ipv4_addr . ipv4_addr; flags interval" },
-	{ "set net_in", "ipv4_addr; counter", COUNTING },
-	{ "set net_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_in", "ipv4_addr; counter", COUNTING },
-	{ "set pub_out", "ipv4_addr; counter", COUNTING },
-	{ "set net_rst_in", "ipv4_addr; counter", COUNTING },
-	{ "set net_rst_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_rst_in", "ipv4_addr; counter", COUNTING },
-	{ "set pub_rst_out", "ipv4_addr; counter", COUNTING },
-	{ "set pub_conns", "ipv4_addr; counter", COUNTING },
-	{ "set vip_conns", "ipv4_addr; counter", COUNTING },
-	{ "map vips", "ipv4_addr : verdict" },
-	{ "map published", "inet_proto . inet_service : verdict" },
-	{ "map published_lo", "inet_proto . inet_service : verdict" },
-	{ "map live", "mark : verdict" },
-	{ "map live_at", "mark : ipv4_addr" },
-	{ "map hostports", "inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map here", "mark . inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map tunnelled", "ether_addr . inet_proto . inet_service : ipv4_addr . inet_service" },
-	{ "map origins", "ether_addr : mark" },
-	{ "map ways_back", "mark : ipv4_addr" },
-	{ "map masq_as", "mark : ipv4_addr" },
-	{ "map hairpins", "ipv4_addr . ipv4_addr : ipv4_addr" },
-	{ "map flows", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map syns", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map ended", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
-	{ "map datagrams", FLOW_KEY " : mark; flags dynamic,timeout", REMEMBERED },
+	{ "set standing", "type mark . mark" },
+	{ "set addrs", "type ipv4_addr" },
+	{ "set nodes", "type ipv4_addr" },
+	{ "set tasks", "type ipv4_addr" },
+	{ "set pings", "type ipv4_addr" },
+	{ "set ifaddrs", "type ifname . ipv4_addr . ether_addr" },
+	{ "set direct", "type inet_proto . inet_service" },
+	{ "set overlay", "type ipv4_addr; flags interval" },
+	{ "set samenet", "type ipv4_addr . ipv4_addr; flags interval" },
+	{ "set net_in", "type ipv4_addr; counter", COUNTING },
+	{ "set net_out", "type ipv4_addr; counter", COUNTING },
+	{ "set pub_in", "type ipv4_addr; counter", COUNTING },
+	{ "set pub_out", "type ipv4_addr; counter", COUNTING },
+	{ "set net_rst_in", "type ipv4_addr; counter", COUNTING },
+	{ "set net_rst_out", "type ipv4_addr; counter", COUNTING },
+	{ "set pub_rst_in", "type ipv4_addr; counter", COUNTING },
+	{ "set pub_rst_out", "type ipv4_addr; counter", COUNTING },
+	{ "set pub_conns", "type ipv4_addr; counter", COUNTING },
+	{ "set vip_conns", "type ipv4_addr; counter", COUNTING },
+	{ "map vips", "type ipv4_addr : verdict" },
+	{ "map published", "type inet_proto . inet_service : verdict" },
+	{ "map published_lo", "type inet_proto . inet_service : verdict" },
+	{ "map live", "type mark : verdict" },
+	{ "map live_at", "type mark : ipv4_addr" },
+	{ "map hostports", "type inet_proto . inet_service : ipv4_addr . inet_service" },
+	{ "map here", "type mark . inet_proto . inet_service : ipv4_addr . inet_service" },
+	{ "map tunnelled", "type ether_addr . inet_proto . inet_service : ipv4_addr . inet_service" },
+	{ "map origins", "type ether_addr : mark" },
+	{ "map ways_back", "type mark : ipv4_addr" },
+	{ "map masq_as", "type mark : ipv4_addr" },
+	{ "map hairpins", "type ipv4_addr . ipv4_addr : ipv4_addr" },
+	{ "map flows", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
+	{ "map syns", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
+	{ "map ended", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
+	{ "map datagrams", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
 };
 const char *const rules_counting[RULES_COUNTING_MAX] = {
 	[COUNT_NET_IN] = "net_in",         [COUNT_NET_OUT] = "net_out",         [COUNT_PUB_IN] = "pub_in",
@@ -82,7 +81,7 @@ const char *rules_fixed_counter(size_t i, const char **text)
 
 /*
  * @V the tunnel device, @M every device of ours, @S this node's address, @P the tunnel's port, @K the key of a flow,
- * @D and @E followed by an id in parentheses: drop or event, counted.
+ * @Q of the flow an error is about, @D and @E followed by an id in parentheses: drop or event, counted.
  */
 static const char base[] =
 	"chain untrack {\n"
@@ -115,6 +114,20 @@ static const char base[] =
 	" iifname \"@M*\" jump from_task\n"
 	" iifname != \"lo\" ct status dnat return\n"
 	" ip daddr @addrs meta l4proto . th dport vmap @published\n"
+	/* Connection tracking knows nothing of what was passed on. */
+	" ct state invalid ip daddr @addrs icmp type { 3, 11, 12 } ip hdrlength 5 goto pass_error\n"
+	"}\n"
+	/* It quotes what went to the client: without options, and what it was. */
+	"chain pass_error {\n"
+	" @nh,224,8 != 0x45 return\n"
+	" @nh,296,8 17 meta mark set @Q map @datagrams goto send_error\n"
+	" @nh,296,8 != 6 return\n"
+	" meta mark set @Q map @flows goto send_error\n"
+	" meta mark set @Q map @ended goto send_error\n"
+	" meta mark set @Q map @syns goto send_error\n"
+	"}\n"
+	"chain send_error {\n"
+	" dup to meta mark map @live_at device \"@V\" @E(passed_on) drop\n"
 	"}\n"
 	"chain choose_here {\n"
 	" type filter hook output priority mangle; policy accept;\n"
@@ -153,6 +166,7 @@ static const char base[] =
 	" delete @datagrams { @K : meta mark }\n"
 	"}\n"
 	"chain recall {\n"
+	" ip hdrlength != 5 return\n"
 	" meta l4proto udp goto recall_datagram\n"
 	" tcp flags & (fin | syn | rst | ack) == syn goto anew\n"
 	" meta mark set @K map @flows goto recall_flow\n"
@@ -164,6 +178,7 @@ static const char base[] =
 	/* What was chosen, the mark, is remembered: a first packet's for a minute, so that a flood of them pushes nobody out. */
 	"chain hold {\n"
 	" @E(passed_on)\n"
+	" ip hdrlength != 5 return\n"
 	" meta l4proto udp " RULES_HOLD_DATAGRAM " return\n"
 	" tcp flags & (fin | syn | rst | ack) == syn update @syns { @K timeout 60s : meta mark } return\n"
 	" tcp flags & (fin | rst) != 0 update @ended { @K timeout 60s : meta mark } return\n"
@@ -252,6 +267,8 @@ static void put_word(struct buf *out, const struct rules_in *in, char word)
 		buf_puts(out, IP(&in->self));
 	else if (word == 'K')
 		buf_puts(out, RULES_FLOW);
+	else if (word == 'Q')
+		buf_puts(out, RULES_FLOW_QUOTED);
 	else
 		buf_printf(out, "%u", in->vxlan_port);
 }
@@ -269,7 +286,7 @@ static void put_base(struct buf *out, const struct rules_in *in)
 {
 	for (const char *p = base; *p; p++) {
 		char word = *p == '@' ? p[1] : '\0';
-		if (word && strchr("VMSPK", word)) {
+		if (word && strchr("VMSPKQ", word)) {
 			put_word(out, in, word);
 			p++;
 		} else if (word && strchr("DE", word)) {
@@ -283,7 +300,7 @@ static void put_base(struct buf *out, const struct rules_in *in)
 static void put_sets(struct buf *out, const struct rules_in *in)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
-		buf_printf(out, "%s { type %s; ", sets[i].name, sets[i].type);
+		buf_printf(out, "%s { %s; ", sets[i].name, sets[i].type);
 		if (sets[i].kind == REMEMBERED)
 			buf_printf(out, "size %u; ", in->flows_max ? in->flows_max : RULES_FLOWS_MAX);
 		buf_puts(out, "}\n");

@@ -67,7 +67,7 @@ static void local_rules(struct rules *r, const struct ebpf_backend *b)
 	struct buf body = { 0 };
 	char name[16];
 	backend_chain(b, name);
-	buf_printf(&body, "meta mark set 0x%08x\nmeta l4proto udp " RULES_HOLD_DATAGRAM "\naccept",
+	buf_printf(&body, "meta mark set 0x%08x\nmeta l4proto udp ip hdrlength 5 " RULES_HOLD_DATAGRAM "\naccept",
 	           rules_task_mark(&b->ip));
 	rules_chain(r, name, &body);
 	live(r, b, name);

@@ -6,6 +6,7 @@
                  └── n3 .13 ──────────── tasks
 """
 import collections
+import itertools
 import re
 import sys
 
@@ -402,6 +403,38 @@ def test_port_unreachable_reaches_the_client(lab):
         assert out == "refused\n", (a, out)
         close = []
     assert lab.exec(asker, sys.executable, "-c", REFUSED, "web").stdout == "refused\n"
+
+
+ERROR = """
+import socket, struct, sys
+kind, node, dialled, mtu = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM); s.settimeout(10); s.connect((node, dialled))
+s.send(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); assert s.recv(4096)
+me, port, seq = *s.getsockname(), 0
+if kind == "tcp":  # what the task is to send next: asked of our own end
+    s.setsockopt(6, 19, 1); s.setsockopt(6, 20, 1); seq = s.getsockopt(6, 21) & 0xffffffff; s.setsockopt(6, 19, -1)
+def sum16(b):
+    n = sum(struct.unpack(f"!{len(b) // 2}H", b)); n = (n >> 16) + (n & 0xffff); return ~(n + (n >> 16)) & 0xffff
+head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 1450, 7, 1 << 14, 60, 6 if kind == "tcp" else 17, 0, socket.inet_aton(node), socket.inet_aton(me))
+quoted = head[:10] + struct.pack("!H", sum16(head)) + head[12:] + struct.pack("!HHI", dialled, port, seq if kind == "tcp" else 1430 << 16)
+icmp = lambda check: struct.pack("!BBHHH", 3, 4, check, 0, mtu) + quoted
+socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).sendto(icmp(sum16(icmp(0))), (node, 0))
+"""
+
+
+@each_plane
+def test_a_client_s_path_that_takes_less(lab):
+    """A router before the client says "fragmentation needed" to the node it dialled: the task hears of it, through any node."""
+    for on in (1, 2):
+        dialled = 8000 + on
+        web = lab.create("--name", f"web{on}", "-p", f"{dialled}:8000", "-p", f"{dialled}:8000/udp", *on_node(on), IMAGE)[0]
+        lab.wait_published(dialled)
+        mtu = 1400
+        for kind, k in itertools.product(("udp", "tcp"), lab.nodes):
+            mtu -= 20
+            lab.client(sys.executable, "-c", ERROR, kind, lab.addr(k), str(dialled), str(mtu))
+            wait_for(lambda: f" mtu {mtu} " in lab.inside(web, "ip", "route", "get", lab.client_addr).stdout + " ", 5,
+                     f"the task on n{on} to know what n{k} was told about {kind}")
 
 
 # ---- who tries to cross ----

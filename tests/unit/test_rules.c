@@ -93,8 +93,8 @@ static void test_elements(void **state)
 	assert_string_equal(map_get(&r.elems, "ways_back\n0x40000202"), "240.0.2.2");
 	assert_null(map_get(&r.elems, "origins\n02:4c:c0:00:02:01"));
 	assert_string_equal(map_get(&r.chains, "l_0a000005"),
-	                    "meta mark set 0x6d000005\nmeta l4proto udp update @datagrams { ip saddr . th sport . "
-	                    "ip daddr . th dport timeout 3m : meta mark }\naccept");
+	                    "meta mark set 0x6d000005\nmeta l4proto udp ip hdrlength 5 update @datagrams { @nh,96,32 . "
+	                    "@nh,160,16 . @nh,128,32 . @nh,176,16 timeout 3m : meta mark }\naccept");
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000005"), "goto l_0a000005");
 	assert_string_equal(
 		map_get(&r.chains, "r_0a000006"),
