@@ -218,11 +218,14 @@ static int refuse_unsupported(const struct oci_in *in, struct mesh_err *err)
 {
 	const struct md_privileges *p = in->task->spec.container->privileges;
 	const struct md_driver *d = in->task->spec.log_driver;
-	const char *stop = in->task->spec.container->stop_signal;
+	const char *stop = in->task->spec.container->stop_signal, *dir = in->task->spec.container->dir;
 	if (p && p->credential_spec)
 		return mesh_fail(err, MESH_E_UNSUPPORTED, "credential specs are for Windows containers");
 	if (stop && *stop && !oci_signal_parse(stop))
 		return mesh_fail(err, MESH_E_INVALID, "invalid stop signal: %.60s", stop);
+	if (dir && *dir && *dir != '/')
+		return mesh_fail(err, MESH_E_INVALID,
+		                 "the working directory '%.200s' is invalid, it needs to be an absolute path", dir);
 	if (d && d->name && *d->name && strcmp(d->name, "json-file") && strcmp(d->name, "local") &&
 	    strcmp(d->name, "none"))
 		return mesh_fail(err, MESH_E_UNSUPPORTED, "logger: no log driver named '%s' is registered", d->name);

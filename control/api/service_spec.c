@@ -42,6 +42,9 @@ static int check_resources(const struct md_resource_requirements *r, struct mesh
 		rc = check_amounts("limits", r->limits->nano_cpus, r->limits->memory_bytes, err);
 	if (!rc && r && r->reservations)
 		rc = check_amounts("reservations", r->reservations->nano_cpus, r->reservations->memory_bytes, err);
+	if (!rc && r && r->limits && r->reservations && r->limits->memory_bytes &&
+	    r->limits->memory_bytes < r->reservations->memory_bytes)
+		rc = INVALID(err, "Minimum memory limit can not be less than memory reservation limit");
 	return rc;
 }
 

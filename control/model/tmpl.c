@@ -12,7 +12,7 @@ static void set(const struct tmpl_vars *v, json_t *o, const char *key, json_t *v
 {
 	char lower[32];
 	size_t n = 0;
-	for (; key[n] && n < sizeof(lower) - 1; n++)
+	for (; n < sizeof(lower) - 1 && key[n]; n++)
 		lower[n] = (char)tolower((unsigned char)key[n]);
 	lower[n] = 0;
 	if (v->any_case)

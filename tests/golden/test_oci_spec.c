@@ -239,6 +239,9 @@ static void test_refusals(void **state)
 	g.task->spec.container->user = xstrdup("eve");
 	refuse(&g, "unable to find user eve: no matching entries in passwd file");
 	begin(&g);
+	g.task->spec.container->dir = xstrdup("rel");
+	refuse(&g, "the working directory 'rel' is invalid, it needs to be an absolute path");
+	begin(&g);
 	g.task->spec.log_driver = XNEW(struct md_driver);
 	g.task->spec.log_driver->name = xstrdup("gelf");
 	refuse(&g, "logger: no log driver named 'gelf' is registered");

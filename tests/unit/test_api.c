@@ -382,6 +382,10 @@ static void bad_specs(void **state)
 		  "\"Resources\":{\"Limits\":{\"MemoryBytes\":5}}}}",
 		  "Must be at least 4MiB" },
 		{ 400,
+		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\"},\"Resources\":"
+		  "{\"Limits\":{\"MemoryBytes\":8388608},\"Reservations\":{\"MemoryBytes\":8388609}}}}",
+		  "Minimum memory limit can not be less than memory reservation limit" },
+		{ 400,
 		  "{\"Name\":\"a\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"b\"}},"
 		  "\"UpdateConfig\":{\"MaxFailureRatio\":2}}",
 		  "maxfailureratio cannot be less than 0 or bigger than 1" },
