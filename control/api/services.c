@@ -261,6 +261,9 @@ static int build_rollback(struct req *r, struct store_tx *tx, struct mesh_err *e
 		                    "service %s does not have a previous spec", old->meta.id);
 	struct md_service *sv = store_tx_edit(tx, STORE_SERVICE, old->meta.id);
 	rc = brain_rollback(sv, err);
+	/* What it names may be gone by now, what it publishes be another's. */
+	if (!rc)
+		rc = check_all(r, &sv->spec, &old->spec, old->meta.id, err);
 	if (rc)
 		return rc;
 	new_job(sv, store_tx_now(tx), old->job_status ? old->job_status->iteration.index + 1 : 0);

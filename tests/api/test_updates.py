@@ -63,6 +63,33 @@ def test_second_update_while_one_runs_and_rollback(lab):
     assert all(t["Spec"]["ContainerSpec"].get("Env") is None for t in lab.wait_running("w", 3))
 
 
+def test_a_rollback_to_what_is_gone_is_refused(lab):
+    lab.docker(1, "network", "create", "-d", "overlay", "gone")
+    lab.docker(1, "secret", "create", "gone", "-", stdin="x")
+    for name, flags in (("a", ["--network", "gone"]), ("b", ["--secret", "gone"])):
+        lab.create("--name", name, *flags, IMAGE)
+        lab.docker(1, "service", "update", "-q", flags[0] + "-rm", "gone", "--update-monitor", "100ms", name)
+        before = {t["ID"] for t in lab.wait_running(name, 1)}
+        wait_for(lambda: lab.docker(1, flags[0][2:], "rm", "gone", rc=None).returncode == 0, what=f"{flags[0][2:]} gone to be free")
+        p = lab.docker(1, "service", "rollback", name, rc=1)
+        assert "not found" in p.stderr
+        assert {t["ID"] for t in lab.wait_running(name, 1)} == before and state(lab, name) == "completed"
+
+
+def test_start_first_without_room_says_so(lab):
+    """No place beside what runs: it waits, says for what, and goes on when the order changes."""
+    for name, flags, text in (("mx", ["--replicas-max-per-node", "1"], "max replicas per node"),
+                              ("hp", ["-p", "mode=host,target=8000,published=7777"], "host-mode port already in use on 3 nodes")):
+        lab.docker(1, "service", "create", "-q", "-d", "--name", name, "--replicas", "3", "--update-order", "start-first",
+                   "--update-monitor", "100ms", *flags, IMAGE)
+        lab.wait_running(name, 3)
+        lab.docker(1, "service", "update", "-q", "-d", "--image", IMAGE2, name)
+        said = wait_for(lambda: [t["Status"]["Err"] for t in lab.tasks(name) if t["Status"].get("Err")], what=f"{name} to wait")
+        assert text in said[0] and len(lab.running(name)) == 3
+        lab.docker(1, "service", "update", "-q", "--update-order", "stop-first", name)
+        assert all(t["Spec"]["ContainerSpec"]["Image"].startswith(IMAGE2) for t in lab.wait_running(name, 3))
+
+
 def test_history_limit(lab):
     lab.docker(1, "swarm", "update", "--task-history-limit", "1")
     try:
