@@ -100,7 +100,7 @@ ONCE int icmp_to_task(struct __sk_buff *skb, const struct packet *p, struct erro
 		f = flow_find(&k, &x->c);
 	}
 	if (!f && s && !(x->o.mac_flags & MAC_HOP)) {
-		other = choose_other(s, &x->c, x->t.ip);
+		other = choose_other(s, &x->c, x->t.ip, false);
 		if (!other || !target_of_backend(&x->t, other))
 			return drop(DROP_ICMP);
 		x->o.mac_flags |= MAC_HOP;

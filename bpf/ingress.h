@@ -46,6 +46,13 @@ static __always_inline int serve(struct __sk_buff *skb, const struct packet *p, 
 	return to_task(skb, t->ifindex, t->mac, o->egress);
 }
 
+static __always_inline bool takes_begun(const struct target *t)
+{
+	const struct abi_backend *b = backend_of(t->backend);
+
+	return t->ifindex && t->serving && b && !b->spare;
+}
+
 /*
  * Brings a packet to t, or to another task when t should not have it (second chance): t is draining or gone
  * and this is a new flow, or this is an old flow that its node does not know.
@@ -71,7 +78,7 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 		return NOT_KNOWN;
 	if (!f && s && !(o->mac_flags & MAC_HOP) &&
 	    (!t->ifindex || !t->serving || p->proto == IPPROTO_UDP || !is_new(p))) {
-		other = choose_other(s, p, t->ip);
+		other = choose_other(s, p, t->ip, takes_begun(t));
 		if (other && target_of_backend(t, other)) {
 			event(SECOND_CHANCE);
 			o->mac_flags |= MAC_HOP;

@@ -283,9 +283,11 @@ static __always_inline void take_choice(const struct abi_service *s, const struc
 
 /*
  * Another backend than the one at ip, which does not know this flow or takes no new ones; 0 = none. Who begins elsewhere
- * is remembered here too: until the ingress knows better, the rest of the flow comes the same way.
+ * is remembered here too: until the ingress knows better, the rest of the flow comes the same way. takes: the one at ip
+ * takes new flows. A datagram that nobody knows came to it because it had the slot before, when our table says so too;
+ * otherwise by a table that may be younger than ours, and it stays.
  */
-ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
+ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip, bool takes)
 {
 	if (!s || !p)
 		return 0;
@@ -304,6 +306,8 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 	b = backend_of(prev);
 	if (old && takes_old(b) && b->ip.w[3] != ip)
 		return prev;
+	if (datagram && takes && (!b || b->ip.w[3] != ip))
+		return 0;
 	b = backend_of(cur);
 	if (!b || b->state != BACKEND_SERVING || b->ip.w[3] == ip)
 		return 0;
@@ -312,9 +316,9 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip)
 	return cur;
 }
 
-static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip)
+static __always_inline __u32 choose_other(struct abi_service *s, const struct packet *p, __be32 ip, bool takes)
 {
-	return pick_other(s, p, ip);
+	return pick_other(s, p, ip, takes);
 }
 
 #endif

@@ -102,6 +102,7 @@ int main(void)
 		cmocka_unit_test(too_big),
 		cmocka_unit_test(affinity),
 		cmocka_unit_test(datagrams_through_a_switch),
+		cmocka_unit_test(datagrams_by_another_table),
 		cmocka_unit_test(many_networks),
 		cmocka_unit_test(restart_sweeps),
 		cmocka_unit_test(programs_outlive_the_daemon),

@@ -145,6 +145,61 @@ static void empty_choices(void)
 		assert_int_equal(bpf_map_delete_elem(e->table_fd[TABLE_CHOICES], &k), 0);
 }
 
+/* Of the task here (mine) and one on n2, those that serve. */
+static void serve_by(bool mine, bool other)
+{
+	struct ebpf_backend b[2] = {};
+	struct ebpf_service s = { .key = 78, .vni = INGRESS_VNI, .backends = b };
+
+	if (mine)
+		b[s.n++] = (struct ebpf_backend){ .ip = ip_of("10.0.0.11"), .local = true, .state = DP_SERVING };
+	if (other)
+		b[s.n++] = (struct ebpf_backend){ .ip = ip_of("10.0.0.21"), .node = ip_of(N2), .state = DP_SERVING };
+	OK(ebpf_set_service(e, &s, &err));
+}
+
+/* Of a hundred datagrams that n2 sends to the task here, each the first of its flow: how many are passed on? */
+static unsigned passed_on(unsigned first)
+{
+	unsigned n = 0;
+
+	for (unsigned f = first; f < first + 100; f++) {
+		_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
+		struct row r = { .prog = PROG_VXLAN,
+			         .dev = VX,
+			         .vni = INGRESS_VNI,
+			         .from = N2,
+			         .in = { .smac = FROM_N2,
+			                 .dmac = T1_MAC,
+			                 .src = CLIENT,
+			                 .dst = N2,
+			                 .sport = (uint16_t)(40000 + f),
+			                 .dport = 8098,
+			                 .proto = UDP } };
+		size_t len = build(&r.in, in_mem + 2), out_len;
+		uint64_t chances = counter(e->events_fd, EVENT_SECOND_CHANCE);
+		assert_int_equal(test_run(&r, in_mem + 2, len, out_mem + 2, &out_len), TC_ACT_REDIRECT);
+		n += counter(e->events_fd, EVENT_SECOND_CHANCE) > chances;
+	}
+	return n;
+}
+
+/* Who had the slot before passes a new datagram on; whom another node's table names, which may be younger, keeps it. */
+static void datagrams_by_another_table(void **state)
+{
+	(void)state;
+	empty_choices();
+	serve_by(true, false);
+	set_port(8098, 78, false);
+	serve_by(true, true);
+	assert_in_range(passed_on(0), 25, 75);
+	serve_by(false, true);
+	age_service(78, 100);
+	serve_by(true, true);
+	assert_int_equal(passed_on(100), 0);
+	ebpf_del_service(e, 78);
+}
+
 /* Datagram flows that are heard from soon after traffic was switched stay where they are, for good; others go along. */
 static void datagrams_through_a_switch(void **state)
 {
