@@ -329,3 +329,12 @@ int gotmpl_run(const char *text, const json_t *value, bool strict, const struct 
 	nodes_free(tree);
 	return rc;
 }
+
+int gotmpl_check(const char *text, struct mesh_err *err)
+{
+	struct node *tree;
+	int rc = gotmpl_parse(text, &tree, err);
+
+	nodes_free(tree);
+	return rc;
+}

@@ -32,6 +32,8 @@ struct gotmpl_functions {
 /* Appends to out. strict: a field that is absent is an error, else "<no value>". more (may be NULL) goes before Go's own. */
 int gotmpl_run(const char *text, const json_t *value, bool strict, const struct gotmpl_functions *more, struct buf *out,
                struct mesh_err *err) MESH_MUST_CHECK;
+/* Could it be run at all? What it names is not looked at. */
+int gotmpl_check(const char *text, struct mesh_err *err) MESH_MUST_CHECK;
 
 /* ---- for functions of the caller's ---- */
 bool gotmpl_truth(const json_t *v);

@@ -106,14 +106,15 @@ static int put_contents(struct atask *t, size_t index, const struct md_file_targ
 		put_file(&t->files, index, f, data->p, data->n);
 		return 0;
 	}
-	if (strcmp(driver->name, "golang"))
-		return mesh_fail(err, MESH_E_UNSUPPORTED, "unsupported template driver %s", driver->name);
+	int rc = tmpl_check(driver->name, data, err);
+	if (rc)
+		return rc;
 	struct quotable q = { t->rec.task.spec.container, d };
 	const struct tmpl_sources sources = { find_quoted, &q };
 	struct oci_ctx ctx;
 	struct buf text = { 0 };
 	oci_ctx_init(&ctx, t, NULL, "/nonexistent");
-	int rc = tmpl_expand(&ctx.vars, &sources, data->p, data->n, &text, err);
+	rc = tmpl_expand(&ctx.vars, &sources, data->p, data->n, &text, err);
 	oci_ctx_fini(&ctx);
 	if (!rc)
 		put_file(&t->files, index, f, text.data, text.len);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/api/filters.h"
 #include "control/api/http.h"
+#include "control/model/tmpl.h"
 
 #define SECRET_MAX (500u << 10)
 #define CONFIG_MAX (1000u << 10)
@@ -115,7 +116,10 @@ static int check_spec(const struct pending *p, struct mesh_err *err)
 		                    "%s data must be larger than 0 and less than %zu bytes", kind_text(p->kind), max);
 	if (is_secret(p->kind) && s->driver)
 		return mesh_fail(err, MESH_E_UNSUPPORTED, "secret drivers are not supported");
-	return 0;
+	const struct md_driver *d =
+		is_secret(p->kind) ? s->templating : ((const struct md_config_spec *)(const void *)s)->templating;
+	int rc = tmpl_check(d ? d->name : NULL, &s->data, err);
+	return rc ? mesh_wrap(err, rc, "%s %s", kind_text(p->kind), s->name) : 0;
 }
 
 static int build_create(struct req *r, struct store_tx *tx, struct mesh_err *err)

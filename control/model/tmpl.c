@@ -95,16 +95,39 @@ static json_t *call(void *arg, const char *name, json_t **v, size_t n, struct me
 	return json_stringn_nocheck(found.p ? (const char *)found.p : "", found.n);
 }
 
+/* *text: to be run, NULL when there is nothing to fill in. */
+static int text_of(const void *in, size_t n, char **text, struct mesh_err *err)
+{
+	*text = NULL;
+	if (!n || !memmem(in, n, "{{", 2))
+		return 0;
+	if (memchr(in, 0, n))
+		return mesh_fail(err, MESH_E_INVALID, "template: holds a NUL byte: not a text");
+	*text = xstrndup(in, n);
+	return 0;
+}
+
+int tmpl_check(const char *driver, const struct bytes *data, struct mesh_err *err)
+{
+	CLEAN_FREE char *text = NULL;
+	if (!driver || !*driver)
+		return 0;
+	if (strcmp(driver, "golang"))
+		return mesh_fail(err, MESH_E_UNSUPPORTED,
+		                 "unsupported template driver %.60s: golang is the one there is", driver);
+	int rc = text_of(data->p, data->n, &text, err);
+	return rc || !text ? rc : gotmpl_check(text, err);
+}
+
 int tmpl_expand(const struct tmpl_vars *v, const struct tmpl_sources *sources, const void *in, size_t n,
                 struct buf *out, struct mesh_err *err)
 {
-	if (!n || !memmem(in, n, "{{", 2)) {
-		buf_put(out, in, n);
-		return 0;
+	CLEAN_FREE char *text = NULL;
+	int rc = text_of(in, n, &text, err);
+	if (rc || !text) {
+		buf_put(out, in, rc ? 0 : n);
+		return rc;
 	}
-	if (memchr(in, 0, n))
-		return mesh_fail(err, MESH_E_INVALID, "template: holds a NUL byte: not a text");
-	CLEAN_FREE char *text = xstrndup(in, n);
 	JSON_CLEAN vars = json_object();
 	set(v, vars, "Service", service_of(v));
 	if (v->node_id)

@@ -30,7 +30,9 @@ struct tmpl_sources {
 /* Appends the expansion of n bytes of in to out; sources NULL: nothing but the variables. */
 int tmpl_expand(const struct tmpl_vars *v, const struct tmpl_sources *sources, const void *in, size_t n,
                 struct buf *out, struct mesh_err *err) MESH_MUST_CHECK;
-/* The same for a string (NULL is empty) and the variables alone; the caller frees *out. */
+/* Contents of a secret or config: could a template driver of this name make anything of them? NULL or "": there is none. */
+int tmpl_check(const char *driver, const struct bytes *data, struct mesh_err *err) MESH_MUST_CHECK;
+/* The same as tmpl_expand for a string (NULL is empty) and the variables alone; the caller frees *out. */
 int tmpl_expand_str(const struct tmpl_vars *v, const char *in, char **out, struct mesh_err *err) MESH_MUST_CHECK;
 /* "NAME=value": only the value is a template. */
 int tmpl_expand_env(const struct tmpl_vars *v, const char *in, char **out, struct mesh_err *err) MESH_MUST_CHECK;

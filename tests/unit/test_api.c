@@ -467,6 +467,12 @@ static void secrets_and_configs(void **state)
 	expect(200, "GET", "/secrets/s1", NULL);
 	assert_null(strstr(body(), "czNj"));
 	assert_null(strstr(body(), "Data"));
+	expect_message(501, "POST", "/configs/create",
+	               "{\"Name\":\"c2\",\"Data\":\"az12Cg==\",\"Templating\":{\"Name\":\"odd\"}}",
+	               "config c2: unsupported template driver odd");
+	expect_message(400, "POST", "/secrets/create", /* "{{.Bad" */
+	               "{\"Name\":\"s2\",\"Data\":\"e3suQmFk\",\"Templating\":{\"Name\":\"golang\"}}",
+	               "secret s2: template parsing error: unclosed action");
 	expect(201, "POST", "/configs/create", "{\"Name\":\"c1\",\"Data\":\"az12Cg==\"}");
 	expect_message(200, "GET", "/configs/c1", NULL, "\"Data\":\"az12Cg==\"");
 	snprintf(path, sizeof(path), "/secrets/%s/update?version=%lld", id, version_of("/secrets/s1"));
