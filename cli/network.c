@@ -175,6 +175,17 @@ static int run_inspect(struct cli *c, struct mesh_err *err)
 	return inspect_each(c, "/networks", flag_bool(c, "verbose") ? "?verbose=true" : "", NULL, err);
 }
 
+/* Every published port of the cluster stands on that one. */
+static bool ingress_may_stay(struct cli *c, const char *arg)
+{
+	JSON_CLEAN n = NULL;
+
+	return !api_get(c, &n, NULL, "/networks/%s", arg) && jb(n, "Ingress") &&
+	       !confirm("WARNING! Without the routing-mesh network no port is published in mode ingress, until another "
+	                "is made "
+	                "(network create -d overlay --ingress).\nAre you sure you want to continue?");
+}
+
 static int run_rm(struct cli *c, struct mesh_err *err)
 {
 	int status = 0;
@@ -183,6 +194,8 @@ static int run_rm(struct cli *c, struct mesh_err *err)
 	for (int i = 0; i < c->nargs; i++) {
 		struct mesh_err why = { 0 };
 		CLEAN_FREE char *arg = url_dup(c->args[i]);
+		if (ingress_may_stay(c, arg))
+			continue;
 		int rc = api_delete(c, NULL, &why, "/networks/%s", arg);
 		if (!rc) {
 			printf("%s\n", c->args[i]);

@@ -122,8 +122,7 @@ static int scale_one(struct cli *c, const char *name, long long n, struct mesh_e
 	else if (jo(spec, "Mode.ReplicatedJob"))
 		jset(spec, "Mode.ReplicatedJob.TotalCompletions", json_integer(n));
 	else
-		return mesh_fail(err, MESH_E_INVALID,
-		                 "%s: scale can only be used with replicated or replicated-job mode", name);
+		return mesh_fail(err, MESH_E_INVALID, "scale can only be used with replicated or replicated-job mode");
 	rc = api_post(c, spec, &answer, err, "/services/%s/update?version=%lld", js(s, "ID"),
 	              (long long)ji(s, "Version.Index"));
 	if (rc < 0)
@@ -146,14 +145,15 @@ static int run_scale(struct cli *c, struct mesh_err *err)
 			                 c->args[i], c->path);
 		long long n = strtoll(eq + 1, &end, 10);
 		if (end == eq + 1 || *end || n < 0)
-			return mesh_fail(err, MESH_E_INVALID, "invalid replicas value %s: not a whole number", eq + 1);
+			return mesh_fail(err, MESH_E_INVALID, "%.*s: invalid replicas value %s: not a whole number",
+			                 (int)(eq - c->args[i]), c->args[i], eq + 1);
 	}
 	for (int i = 0; i < c->nargs; i++) {
 		const char *eq = strchr(c->args[i], '=');
 		CLEAN_FREE char *name = xstrndup(c->args[i], (size_t)(eq - c->args[i]));
 		struct mesh_err why = { 0 };
 		if (scale_one(c, name, atoll(eq + 1), &why) < 0) {
-			fprintf(stderr, "%s\n", why.msg);
+			fprintf(stderr, "%s: %s\n", name, why.msg);
 			status = 1;
 		} else {
 			strs_add(&done, name);

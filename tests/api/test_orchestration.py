@@ -83,3 +83,19 @@ def test_what_a_process_is_given(lab):
     assert seen("grep -c '^9.9.9.9.x$' /etc/hosts; grep -c 'search s.test' /etc/resolv.conf; grep -c ndots:3 /etc/resolv.conf") == ["1"] * 3
     lab.docker(1, "service", "update", "-q", "-d", "--force", "p")
     wait_for(lambda: "told" in lab.docker(1, "service", "logs", "--raw", "p").stdout, what="the stop signal to reach it")
+
+
+def test_the_routing_mesh_is_removed_after_a_question_only(lab, cli):
+    """Without an ingress network a service that publishes waits and says so; another network lets it go on."""
+    cli(lab, 1, "network", "rm", "ingress", stdin="n\n")
+    assert lab.get(1, "/networks/ingress")["Ingress"]
+    cli(lab, 1, "network", "rm", "ingress", stdin="y\n")
+    try:
+        assert lab.raw(1, "GET", "/networks/ingress")[0] == 404
+        lab.docker(1, "service", "create", "-q", "-d", "--name", "i", "-p", "8077:8000", IMAGE)
+        said = wait_for(lambda: [t["Status"]["Err"] for t in lab.tasks("i") if t["Status"].get("Err")], what="the task to say what it waits for")
+        assert said == ["no ingress network"]
+    finally:
+        cli(lab, 1, "network", "create", "-d", "overlay", "--ingress", "ingress")
+    lab.wait_running("i", 1)
+    lab.wait_published(8077)
