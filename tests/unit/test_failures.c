@@ -173,13 +173,40 @@ static void a_rollback_that_fails_pauses(void **state)
 	world_close(&w);
 }
 
+static void job_of_two(struct md_service_spec *s)
+{
+	s->mode.replicated_job = XNEW(struct md_replicated_job);
+	s->mode.replicated_job->max_concurrent = s->mode.replicated_job->total_completions =
+		(struct opt_u64){ true, 2 };
+	md_service_spec_defaults(s);
+	s->task.restart->condition = MD_RESTART_ON_FAILURE;
+	s->task.restart->delay.v = 0;
+	s->task.restart->max_attempts = (struct opt_u64){ true, 2 };
+}
+
+static void a_job_gives_up_too(void **state)
+{
+	struct world w;
+	int ended = 0;
+	(void)state;
+	world_open(&w, 1);
+	world_add_service(&w, "web", 0, job_of_two);
+	world_run(&w);
+	for (const struct md_task *t; ended < 100 && (t = running(&w, NULL)); ended++) {
+		world_status(&w, t->meta.id, MD_TASK_FAILED, 0);
+		w.now += NS_PER_SEC;
+		world_run(&w);
+	}
+	assert_int_equal(ended, 6); /* either of two: the first and two attempts */
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(restart_window),
-		cmocka_unit_test(max_failure_ratio),
-		cmocka_unit_test(failures_may_be_ignored),
-		cmocka_unit_test(a_rollback_that_fails_pauses),
+		cmocka_unit_test(restart_window),          cmocka_unit_test(max_failure_ratio),
+		cmocka_unit_test(failures_may_be_ignored), cmocka_unit_test(a_rollback_that_fails_pauses),
+		cmocka_unit_test(a_job_gives_up_too),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
