@@ -23,6 +23,7 @@
 #include <bpf/bpf.h>
 
 #include "bench/bpf/wrap.h"
+#include "bench/calls.h"
 #include "bench/machine.h"
 #include "dataplane/ebpf/internal.h"
 #include "wrap.skel.h"
@@ -176,25 +177,12 @@ static struct ebpf *e;
 static struct wrap_bpf *w;
 static int insn_fd = -1;
 
-static void must(int rc, const char *what, const struct mesh_err *err)
+static void must(int rc, const char *what)
 {
 	if (!rc)
 		return;
-	fprintf(stderr, "bench-packet: %s: %s\n", what, err ? mesh_err_text(err, rc) : strerror(rc < 0 ? -rc : errno));
+	fprintf(stderr, "bench-packet: %s: %s\n", what, strerror(rc < 0 ? -rc : errno));
 	exit(1);
-}
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		must((call), #call, &err);                                                                             \
-	} while (0)
-
-static struct dp_ip ip_of(const char *text)
-{
-	struct dp_ip ip;
-
-	must(dp_ip_parse(text, &ip, NULL), text, NULL);
-	return ip;
 }
 
 /* ---- the node ---- */
@@ -208,15 +196,15 @@ static void mac_of(const char *text, uint8_t *mac)
 
 static void make_devices(void)
 {
-	must(unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare", NULL);
-	must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount", NULL);
+	must(unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare");
+	must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount");
 	must(system("ip link set lo up; for d in up0 h0 h1 h2 vx; do ip link add $d type veth peer name p$d && "
 	            "ip link set $d up && ip link set p$d up || exit 1; done; ip addr add 172.31.9.11/24 dev up0;"
 	            "ip link set up0 address " UP0_MAC "; ip route add default via 172.31.9.1;"
 	            "ip neigh add 172.31.9.1 lladdr 02:aa:00:00:00:64 dev up0;"
 	            "ip neigh add 172.31.9.12 lladdr 02:aa:00:00:00:0c dev up0;"
 	            "sysctl -qw net.ipv4.ip_forward=1"),
-	     "devices", NULL);
+	     "devices");
 }
 
 static void set_network(uint32_t vni, const char *subnet, const char *gateway, bool ingress)
@@ -447,7 +435,7 @@ static struct cost test_run(int prog, struct wire *x, uint32_t n, int verdict)
 	            .data_size_out = sizeof(out), .ctx_in = &x->ctx, .ctx_size_in = x->ctx_size, .repeat = (int)n);
 	uint64_t before = instructions();
 
-	must(bpf_prog_test_run_opts(prog, &o), "test run", NULL);
+	must(bpf_prog_test_run_opts(prog, &o), "test run");
 	if ((int)o.retval != verdict) {
 		fprintf(stderr, "bench-packet: verdict %d instead of %d\n", (int)o.retval, verdict);
 		exit(1);
@@ -465,7 +453,7 @@ static struct cost run(int target, const struct packet_of *p, uint32_t n, int ve
 	w->bss->wrap.len = x.len;
 	w->bss->wrap.at = p->outer ? OUTER : 0;
 	must(bpf_map_update_elem(bpf_map__fd(xdp ? w->maps.next_xdp : w->maps.next), &zero, &target, BPF_ANY),
-	     "tail call", NULL);
+	     "tail call");
 	return test_run(bpf_program__fd(xdp ? w->progs.again_xdp : w->progs.again), &x, n, verdict);
 }
 
@@ -627,11 +615,11 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	make_devices();
-	must(mkdtemp(bpffs) ? 0 : -1, "mkdtemp", NULL);
-	must(mount("bpf", bpffs, "bpf", 0, NULL), "bpffs", NULL);
+	must(mkdtemp(bpffs) ? 0 : -1, "mkdtemp");
+	must(mount("bpf", bpffs, "bpf", 0, NULL), "bpffs");
 	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
 	w = wrap_bpf__open_and_load();
-	must(w ? 0 : -1, "wrapper", NULL);
+	must(w ? 0 : -1, "wrapper");
 	make_node(pin);
 	open_counter();
 	for (int r = -1; r < rounds; r++) {

@@ -33,6 +33,7 @@
 
 #include "base/mem.h"
 #include "bench/bpf/wrap.h"
+#include "bench/calls.h"
 #include "bench/machine.h"
 #include "dataplane/dp.h"
 #include "dataplane/ebpf/internal.h"
@@ -54,16 +55,6 @@ static void need(bool ok, const char *what)
 	fprintf(stderr, "bench-scale: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
-
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		int _rc = (call);                                                                                      \
-		if (_rc) {                                                                                             \
-			fprintf(stderr, "bench-scale: %s: %s\n", #call, mesh_err_text(&err, _rc));                     \
-			exit(1);                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 static double clock_ms(clockid_t c)
 {

@@ -128,12 +128,3 @@ void wire(int na, const char *a, const char *aa, int nb, const char *b, const ch
 	if (*ab)
 		sh("ip addr add %s dev %s", ab, b);
 }
-
-struct dp_ip ip_of(const char *text)
-{
-	struct dp_ip ip;
-
-	if (dp_ip_parse(text, &ip, NULL))
-		die(text);
-	return ip;
-}

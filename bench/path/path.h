@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "base/mem.h"
+#include "bench/calls.h"
 #include "dataplane/ebpf/ebpf.h"
 
 enum op { CRR, RR, BULK, UDP, OP_MAX };
@@ -51,16 +52,6 @@ struct figure {
 	double cpu_us, wall_us, p99_us, rate; /* wall_us: the median; rate: operations a second */
 };
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		struct mesh_err err = {};                                                                              \
-		int _rc = (call);                                                                                      \
-		if (_rc) {                                                                                             \
-			fprintf(stderr, "bench-path: %s: %s\n", #call, mesh_err_text(&err, _rc));                      \
-			exit(1);                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
 extern struct bed beds[BEDS_MAX];
 extern size_t n_beds;
 extern bool guest;
@@ -76,7 +67,6 @@ bool sh_ok(const char *fmt, ...) MESH_PRINTF(1, 2);
 int new_ns(void);
 /* A pair of devices: a of namespace na with address aa, b of nb with ab (addresses with prefix, or ""). */
 void wire(int na, const char *a, const char *aa, int nb, const char *b, const char *ab, int mtu);
-struct dp_ip ip_of(const char *text);
 
 /* ---- ours.c ---- */
 void mesh_here(struct bed *b);
