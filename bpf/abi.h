@@ -202,8 +202,9 @@ _Static_assert(sizeof(struct abi_backend) == 64, "backend");
 enum abi_service_flags {
 	SERVICE_DIRECT = 1,
 	SERVICE_AFFINITY = 2,
-	SERVICE_SOURCES = 4, /* "ranges" says who may dial its ports */
-	SERVICE_DIALLED = 8, /* and at which addresses */
+	SERVICE_SOURCES = 4,     /* "ranges" says who may dial its ports */
+	SERVICE_DIALLED = 8,     /* and at which addresses */
+	SERVICE_PREV_OTHER = 16, /* prev's slots are by the other hash: affinity was turned on or off since */
 };
 struct abi_service {
 	__u64 key; /* chosen by userspace, 0 = free */

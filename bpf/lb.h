@@ -30,6 +30,12 @@ static __always_inline __u32 flow_hash(const struct packet *p, __u32 flags)
 	return (__u32)(x >> 32);
 }
 
+/* The same for the previous table. */
+static __always_inline __u32 flow_hash_prev(const struct packet *p, __u32 flags, __u32 hash)
+{
+	return flags & SERVICE_PREV_OTHER ? flow_hash(p, flags ^ SERVICE_AFFINITY) : hash;
+}
+
 static __always_inline __u32 slot_of(__u64 table, __u32 hash)
 {
 	__u32 i = hash & ((1U << (table & 31)) - 1);
@@ -247,13 +253,13 @@ static __always_inline bool remembered_before(const struct abi_service *s, const
 /* The backend for a packet at its ingress. */
 static __always_inline struct choice choose(struct abi_service *s, const struct packet *p)
 {
-	__u32 hash = flow_hash(p, s->flags);
+	__u32 flags = *(volatile __u32 *)&s->flags, hash = flow_hash(p, flags);
 	__u64 old = *(volatile __u64 *)&s->prev;
 	struct choice c = { .backend = slot_of(*(volatile __u64 *)&s->cur, hash) };
 
-	if ((s->flags & SERVICE_AFFINITY) && choose_affine(s, p, &c))
+	if ((flags & SERVICE_AFFINITY) && choose_affine(s, p, &c))
 		return c;
-	__u32 prev = old ? slot_of(old, hash) : 0;
+	__u32 prev = old ? slot_of(old, flow_hash_prev(p, flags, hash)) : 0;
 	if (prev && prev != c.backend)
 		choose_changing(s, p, &c, prev & ~SLOT_LOOKUP);
 	return c;
@@ -291,8 +297,8 @@ ONCE __u32 pick_other(struct abi_service *s, const struct packet *p, __be32 ip, 
 {
 	if (!s || !p)
 		return 0;
-	__u32 hash = flow_hash(p, s->flags);
-	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, hash) & ~SLOT_LOOKUP;
+	__u32 flags = *(volatile __u32 *)&s->flags, hash = flow_hash(p, flags);
+	__u32 cur = slot_of(s->cur, hash), prev = slot_of(s->prev, flow_hash_prev(p, flags, hash)) & ~SLOT_LOOKUP;
 	struct abi_choice_key k = choice_key(p);
 	/* A datagram nobody knows would find nobody at the previous choice either, and is passed on only once. */
 	bool datagram = p->proto == IPPROTO_UDP, old = !datagram && !is_new(p), settles = false;

@@ -248,6 +248,16 @@ bool lb_adopt_table(struct ebpf *e, struct lb_adoption *a, uint64_t table);
 void lb_adoption_end(struct ebpf *e, struct lb_adoption *a);
 void lb_tables_fini(struct ebpf *e);
 
+/*
+ * The service is about to choose by the other hash. What it remembers becomes a previous table of the hash it chose by
+ * until now; true when it needs SERVICE_PREV_OTHER.
+ */
+bool lb_other_hash(struct ebpf *e, struct service *s);
+static inline bool lb_prev_is_other(const struct abi_service *a)
+{
+	return a->prev && (a->flags & SERVICE_PREV_OTHER);
+}
+
 /* ranges.c: what the service's flags say of its ports, and the address ranges they ask for. */
 int lb_set_policy(struct ebpf *e, struct service *s, const struct ebpf_service *w,
                   struct mesh_err *err) MESH_MUST_CHECK;

@@ -207,6 +207,37 @@ static void build_prev(struct ebpf *e, struct service *s, uint32_t *out, unsigne
 		free(others);
 }
 
+/* From now on every packet of the service asks the memory, and only then the table. */
+static void lookup_all(struct ebpf *e, struct service *s)
+{
+	uint64_t prev = e->services[s->index].prev;
+	uint32_t *m = lb_table(e, prev);
+
+	for (uint32_t i = 0; m && i < 1u << (prev & 31); i++)
+		m[i] |= SLOT_LOOKUP;
+	free(TAKE(s->others));
+	s->others_unknown = true;
+}
+
+bool lb_other_hash(struct ebpf *e, struct service *s)
+{
+	struct abi_service *a = &e->services[s->index];
+	unsigned bits = (unsigned)MAX(a->cur & 0xff, a->prev & 0xff);
+	uint64_t old = a->prev;
+
+	if (lb_prev_is_other(a)) /* back to the hash it has */
+		return false;
+	uint64_t prev = old || a->cur ? lb_table_alloc(e, bits) : 0;
+	a->changed_ns = lb_now_ns();
+	if (prev) {
+		build_prev(e, s, lb_table(e, prev), bits, lb_table(e, a->cur), (unsigned)(a->cur & 0xff));
+		__atomic_store_n(&a->prev, prev, __ATOMIC_RELEASE);
+		lb_table_free(e, old);
+	}
+	lookup_all(e, s);
+	return a->prev != 0;
+}
+
 static size_t serving(struct ebpf *e, const struct service *s, struct maglev_backend *out)
 {
 	size_t n = 0;
@@ -232,7 +263,8 @@ static void publish(struct ebpf *e, struct service *s, uint64_t cur, uint64_t pr
 	__atomic_store_n(&a->prev, prev, __ATOMIC_RELEASE);
 	__atomic_store_n(&a->cur, cur, __ATOMIC_RELEASE);
 	lb_table_free(e, old_cur);
-	lb_table_free(e, old_prev);
+	if (old_prev != prev)
+		lb_table_free(e, old_prev);
 }
 
 /* True when the table in force names no backend that is gone and is what a build gives. */
@@ -258,7 +290,9 @@ static int rebuild(struct ebpf *e, struct service *s, struct mesh_err *err)
 			return mesh_fail(err, MESH_E_EXHAUSTED, "no memory for another load balancing table");
 		memcpy(lb_table(e, cur), want, sizeof(*want) << bits);
 	}
-	if (a->cur || a->prev) {
+	if (lb_prev_is_other(a)) {
+		prev = a->prev;
+	} else if (a->cur || a->prev) {
 		/* Never coarser than what it remembers. */
 		prev_bits = MAX(prev_bits, (unsigned)(a->prev & 0xff));
 		prev = lb_table_alloc(e, prev_bits);
@@ -279,10 +313,11 @@ static void drop_gone_prev(struct ebpf *e, struct service *s)
 	struct abi_service *a = &e->services[s->index];
 	const uint32_t *c = lb_table(e, a->cur);
 	uint32_t *m = lb_table(e, a->prev);
-	bool says = false;
+	bool says = false, other_hash = lb_prev_is_other(a);
 
 	for (uint32_t i = 0; m && i < 1u << (a->prev & 31); i++) {
-		uint32_t base = m[i] & ~SLOT_LOOKUP, other = other_at(s, m[i], i), now = slot_at(c, a->cur, i);
+		uint32_t base = m[i] & ~SLOT_LOOKUP, other = other_at(s, m[i], i),
+			 now = other_hash ? 0 : slot_at(c, a->cur, i);
 		base = lives(e, base) ? base : now;
 		if (other != OTHERS_MANY && (!lives(e, other) || other == base))
 			other = 0;
@@ -295,6 +330,7 @@ static void drop_gone_prev(struct ebpf *e, struct service *s)
 		return;
 	lb_table_free(e, a->prev);
 	__atomic_store_n(&a->prev, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&a->flags, a->flags & ~SERVICE_PREV_OTHER, __ATOMIC_RELEASE);
 	free(TAKE(s->others));
 	s->others_unknown = false;
 }

@@ -166,8 +166,10 @@ int programs_load(struct ebpf *e, struct bpf_object_skeleton *s, const struct ab
 		return bpf_object__load_skeleton(s);
 	int rc = pin_bss(e, o, made_of);
 	bool kept = !rc && find_kept(e, o, made_of);
-	if (kept) {
-		bpf_object__for_each_program(p, o) bpf_program__set_autoload(p, false);
+	bpf_object__for_each_program(p, o)
+	{
+		if (kept)
+			bpf_program__set_autoload(p, false);
 	}
 	rc = rc ? rc : bpf_object__load_skeleton(s);
 	/* Without pins all runs as well, and the next start takes longer. */

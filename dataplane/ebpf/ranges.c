@@ -54,8 +54,10 @@ int lb_set_policy(struct ebpf *e, struct service *s, const struct ebpf_service *
 		if (!known)
 			vec_push(&s->ranges, k);
 	}
+	uint32_t flags = flags_of(w);
+	bool turned = (flags ^ a->flags) & SERVICE_AFFINITY, other = turned ? lb_other_hash(e, s) : lb_prev_is_other(a);
 	a->affinity_s = w->affinity_s;
-	__atomic_store_n(&a->flags, flags_of(w), __ATOMIC_RELEASE);
+	__atomic_store_n(&a->flags, flags | (other ? SERVICE_PREV_OTHER : 0), __ATOMIC_RELEASE);
 	ranges_drop(e, s, w->ranges, w->n_ranges);
 	return 0;
 }

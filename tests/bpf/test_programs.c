@@ -101,6 +101,7 @@ int main(void)
 		cmocka_unit_test(fragments),
 		cmocka_unit_test(too_big),
 		cmocka_unit_test(affinity),
+		cmocka_unit_test(affinity_turned_on_and_off),
 		cmocka_unit_test(datagrams_through_a_switch),
 		cmocka_unit_test(datagrams_by_another_table),
 		cmocka_unit_test(many_networks),

@@ -136,6 +136,38 @@ static void age_service(uint64_t key, uint64_t seconds)
 			e->services[i].changed_ns -= seconds * 1000000000u;
 }
 
+/* Where the next packet of connection f goes: its SYN, or later ones. */
+static int connection_goes_to(int f, uint8_t tcp)
+{
+	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
+	struct row r = { .prog = PROG_UPLINK,
+		         .dev = UP0,
+		         .in = { .src = CLIENT,
+		                 .dst = N1,
+		                 .sport = (uint16_t)(50000 + f),
+		                 .dport = 8099,
+		                 .proto = TCP,
+		                 .tcp = tcp } };
+	size_t n = build(&r.in, in_mem + 2), out_len;
+
+	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
+	return out_mem[2 + 5] - 21;
+}
+
+static void check_connections(const int *at, int n)
+{
+	for (int f = 0; f < n; f++)
+		assert_int_equal(connection_goes_to(f, ACK), at[f]);
+}
+
+static void begin_connections(int *at, int from, int to)
+{
+	for (int f = from; f < to; f++) {
+		at[f] = connection_goes_to(f, SYN);
+		assert_int_equal(connection_goes_to(f, ACK), at[f]);
+	}
+}
+
 /* What earlier tests left fills the table, and a full one may forget what is new. */
 static void empty_choices(void)
 {
@@ -143,6 +175,37 @@ static void empty_choices(void)
 
 	while (!bpf_map_get_next_key(e->table_fd[TABLE_CHOICES], NULL, &k))
 		assert_int_equal(bpf_map_delete_elem(e->table_fd[TABLE_CHOICES], &k), 0);
+}
+
+/* Affinity comes and goes, and the set changes in between: what is open stays where it is. */
+static void affinity_turned_on_and_off(void **state)
+{
+	enum dp_backend_state states[CROWD];
+	static const struct {
+		unsigned seconds;
+		int tasks;
+	} steps[] = { { 600, 4 }, { 600, 5 }, { 0, 5 }, { 600, 5 }, { 0, 6 }, { 0, 5 }, { 600, 6 } };
+	int at[240], n = 60;
+
+	(void)state;
+	empty_choices();
+	for (int i = 0; i < CROWD; i++)
+		states[i] = i < 4 ? DP_SERVING : DP_BACKEND_STATE_MAX;
+	set_affine(states, NULL, 0);
+	set_port(8099, 77, false);
+	begin_connections(at, 0, n);
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		for (int t = 4; t < 6; t++)
+			states[t] = t < steps[i].tasks ? DP_SERVING : states[t] == DP_SERVING ? DP_DRAINING : states[t];
+		set_affine(states, NULL, steps[i].seconds);
+		check_connections(at, n);
+		begin_connections(at, n, n + 20);
+		for (int f = n; steps[i].seconds && f < n + 20; f++)
+			assert_int_equal(at[f], at[n]);
+		n += 20;
+		check_connections(at, n);
+	}
+	ebpf_del_service(e, 77);
 }
 
 /* Of the task here (mine) and one on n2, those that serve. */
