@@ -136,12 +136,26 @@ static size_t lines(const char *text)
 	return n;
 }
 
+static bool is_space(char c)
+{
+	return c && strchr(" \t\n", c);
+}
+
 static char *trim(char *text)
 {
 	text += strspn(text, " \t\n");
-	for (char *end = text + strlen(text); end > text && strchr(" \t\n", end[-1]);)
+	for (char *end = text + strlen(text); end > text && is_space(end[-1]);)
 		*--end = '\0';
 	return text;
+}
+
+/* Where the value begins: the first colon that stands alone. NULL: there is none. */
+static char *lone_colon(char *text)
+{
+	char *colon = strchr(text, ':');
+	while (colon && (colon == text || !is_space(colon[-1]) || !is_space(colon[1])))
+		colon = strchr(colon + 1, ':');
+	return colon;
 }
 
 void rules_take_listed(const char *set, const char *text, struct map *elems)
@@ -156,10 +170,10 @@ void rules_take_listed(const char *set, const char *text, struct map *elems)
 		CLEAN_FREE char *one = xstrndup(p, n);
 		p += n + (n < left);
 		left -= n + (n < left);
-		char *colon = strstr(one, " : ");
+		char *colon = lone_colon(one);
 		if (colon)
 			*colon = '\0';
-		const char *name = trim(one), *data = colon ? trim(colon + 3) : "";
+		const char *name = trim(one), *data = colon ? trim(colon + 1) : "";
 		CLEAN_FREE char *key = xasprintf("%s\n%s", set, name);
 		if (*name)
 			free(map_put(elems, key, xstrdup(data)));
