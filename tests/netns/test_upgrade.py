@@ -142,6 +142,13 @@ def test_change_of_a_set(world):
     check_nothing_failed({path: l.stop() for path, l in running.items()})
 
 
+def programs_of(lab, k):
+    """Our BPF programs that outlive the daemon, by their pins."""
+    pins = glob.glob(f"/run/mesh/{lab.name}/n{k}/bpf/maps*/p*_*")
+    return {os.path.basename(p): json.loads(lab.run(["bpftool", "-j", "prog", "show", "pinned", p]).stdout)["id"] for p in pins
+            if re.match("p[0-9a-f]{16}_", os.path.basename(p)) and not p.endswith("_bss")}
+
+
 @pytest.mark.parametrize("verb", ["kill", "stop"])
 def test_restart(world, verb):
     """Whoever starts again changes nothing: not a rule of nft, not a program."""
