@@ -612,6 +612,19 @@ static void answer_local(struct req *r, const struct image *here)
 	on_remote(req_ref(r), 0, &remote, NULL);
 }
 
+/* Its digests tell which registries have it, by repository: has the one that the name is of? */
+static bool of_its_registry(const struct image *i, const char *normal)
+{
+	char repo[512];
+	image_ref_familiar(normal, repo);
+	char *slash = strrchr(repo, '/'), *colon = strchr(slash ? slash : repo, ':');
+	size_t n = colon ? (size_t)(colon - repo) : strlen(repo);
+	for (size_t k = 0; k < i->digests.n; k++)
+		if (strncmp(i->digests.v[k], repo, n) == 0 && i->digests.v[k][n] == '@')
+			return true;
+	return false;
+}
+
 void api_distribution_inspect(struct req *r)
 {
 	char normal[512];
@@ -625,7 +638,7 @@ void api_distribution_inspect(struct req *r)
 		return;
 	const struct image *here = images_find(store_of(r->api), r->arg[0]);
 	/* Loaded by hand: its id pins it on every node (docs/decisions/0005); a registry knows nothing of it. */
-	if (here && !here->digests.n && !strchr(r->arg[0], '@'))
+	if (here && !of_its_registry(here, normal) && !strchr(r->arg[0], '@'))
 		answer_local(r, here);
 	else
 		images_inspect_remote(store_of(r->api), r->arg[0], req_header(r, "X-Registry-Auth"), on_remote,

@@ -72,6 +72,8 @@ def test_credentials_reach_the_nodes_and_tags_move(lab, cli, registry):
     first = image_of(lab)
     assert first.startswith(NAME + "@sha256:")
     assert "pw" not in json.dumps(lab.get(1, "/services/st_web"))
+    # The same image under the name it was loaded by is of no registry, and none is asked.
+    assert lab.get(1, f"/distribution/{IMAGE}/json")["Descriptor"]["digest"] == lab.get(1, f"/images/{IMAGE}/json")["Id"]
 
     registry(IMAGE2)  # under the same tag
     before = {t["ID"] for t in lab.running("st_web")}
