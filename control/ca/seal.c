@@ -40,7 +40,11 @@ static SCHEMA(seal_key_schema, seal_key, seal_key_fields);
 
 static void random_bytes(void *p, size_t n)
 {
-	if (getrandom(p, n, 0) == (ssize_t)n)
+	ssize_t got;
+	do
+		got = getrandom(p, n, 0); /* whole at once, unless a signal comes while it waits after boot */
+	while (got < 0 && errno == EINTR);
+	if (got == (ssize_t)n)
 		return;
 	log_error("the kernel gives no random numbers");
 	abort();

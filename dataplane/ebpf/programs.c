@@ -160,6 +160,7 @@ int programs_load(struct ebpf *e, struct bpf_object_skeleton *s, const struct ab
 {
 	struct bpf_object *o = *s->obj;
 	uint64_t made_of = stamp(s, c);
+	size_t first = e->kept.len;
 	struct bpf_program *p;
 
 	if (e->handover) /* they run for a moment */
@@ -172,6 +173,8 @@ int programs_load(struct ebpf *e, struct bpf_object_skeleton *s, const struct ab
 			bpf_program__set_autoload(p, false);
 	}
 	rc = rc ? rc : bpf_object__load_skeleton(s);
+	if (rc) /* their names are the object's, which goes */
+		drop_kept(e, first);
 	/* Without pins all runs as well, and the next start takes longer. */
 	if (!rc && !kept && pin_loaded(e, o, made_of))
 		log_debug("BPF programs cannot be pinned object=%s", bpf_object__name(o));

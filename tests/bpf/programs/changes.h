@@ -52,22 +52,27 @@ static void set_crowd(const enum dp_backend_state *states)
 	OK(ebpf_set_service(e, &s, &err));
 }
 
-/* Which of the crowd a packet of flow f goes to. */
-static int goes_to(int f, uint8_t flags)
+/* Which of the crowd the ingress chooses for a packet of the client. */
+static int packet_goes_to(uint8_t proto, int sport, uint8_t flags)
 {
 	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
 	struct row r = { .prog = PROG_UPLINK,
 		         .dev = UP0,
 		         .in = { .src = CLIENT,
 		                 .dst = N1,
-		                 .sport = (uint16_t)(20000 + f),
+		                 .sport = (uint16_t)sport,
 		                 .dport = 8099,
-		                 .proto = TCP,
+		                 .proto = proto,
 		                 .tcp = flags } };
 	size_t n = build(&r.in, in_mem + 2), out_len;
 
 	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
 	return out_mem[2 + 5] - 21;
+}
+
+static int goes_to(int f, uint8_t flags)
+{
+	return packet_goes_to(TCP, 20000 + f, flags);
 }
 
 /* Whatever comes and goes, a flow whose task lives stays with it, seen often or seldom. */

@@ -117,16 +117,7 @@ static void set_affine(const enum dp_backend_state *states, const bool *spare, u
 
 static int datagram_goes_to(int f)
 {
-	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
-	struct row r = {
-		.prog = PROG_UPLINK,
-		.dev = UP0,
-		.in = { .src = CLIENT, .dst = N1, .sport = (uint16_t)(30000 + f), .dport = 8099, .proto = UDP }
-	};
-	size_t n = build(&r.in, in_mem + 2), out_len;
-
-	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
-	return out_mem[2 + 5] - 21;
+	return packet_goes_to(UDP, 30000 + f, 0);
 }
 
 static void age_service(uint64_t key, uint64_t seconds)
@@ -136,35 +127,17 @@ static void age_service(uint64_t key, uint64_t seconds)
 			e->services[i].changed_ns -= seconds * 1000000000u;
 }
 
-/* Where the next packet of connection f goes: its SYN, or later ones. */
-static int connection_goes_to(int f, uint8_t tcp)
-{
-	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
-	struct row r = { .prog = PROG_UPLINK,
-		         .dev = UP0,
-		         .in = { .src = CLIENT,
-		                 .dst = N1,
-		                 .sport = (uint16_t)(50000 + f),
-		                 .dport = 8099,
-		                 .proto = TCP,
-		                 .tcp = tcp } };
-	size_t n = build(&r.in, in_mem + 2), out_len;
-
-	assert_int_equal(test_run(&r, in_mem + 2, n, out_mem + 2, &out_len), TC_ACT_REDIRECT);
-	return out_mem[2 + 5] - 21;
-}
-
 static void check_connections(const int *at, int n)
 {
 	for (int f = 0; f < n; f++)
-		assert_int_equal(connection_goes_to(f, ACK), at[f]);
+		assert_int_equal(goes_to(5000 + f, ACK), at[f]);
 }
 
 static void begin_connections(int *at, int from, int to)
 {
 	for (int f = from; f < to; f++) {
-		at[f] = connection_goes_to(f, SYN);
-		assert_int_equal(connection_goes_to(f, ACK), at[f]);
+		at[f] = goes_to(5000 + f, SYN);
+		assert_int_equal(goes_to(5000 + f, ACK), at[f]);
 	}
 }
 
