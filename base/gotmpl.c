@@ -9,7 +9,8 @@
 #include "base/mem.h"
 
 #define OUTPUT_MAX (64u << 20)
-#define STEPS_MAX 1000000 /* what nested ranges may come to */
+#define VALUE_MAX (4u << 20) /* of a string that a function makes: variables that double it end here */
+#define STEPS_MAX 1000000    /* what nested ranges may come to */
 
 struct var {
 	const char *name;
@@ -50,6 +51,8 @@ static json_t *call(struct machine *m, struct known k, json_t **v, size_t n, int
 		*rc = m->err && m->err->code ? m->err->code
 		                             : mesh_fail(m->err, MESH_E_INVALID,
 		                                         "template: :1: executing \"\": %s failed", k.fn->name);
+	else if (json_is_string(out) && json_string_length(out) > VALUE_MAX)
+		*rc = mesh_fail(m->err, MESH_E_INVALID, "template writes too much");
 	return out;
 }
 

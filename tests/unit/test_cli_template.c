@@ -119,6 +119,22 @@ static void loops_are_bounded(void **state)
 	buf_fini(&out);
 }
 
+static void strings_that_double_are_bounded(void **state)
+{
+	struct buf text = { 0 }, out = { 0 };
+	struct mesh_err err = { 0 };
+
+	(void)state;
+	JSON_CLEAN v = json_object();
+	buf_puts(&text, "{{$a := \"a string of some length\"}}");
+	for (int i = 0; i < 60; i++)
+		buf_puts(&text, "{{$a := print $a $a}}");
+	assert_int_equal(template_run(buf_str(&text), v, true, &out, &err), MESH_E_INVALID);
+	assert_string_equal(err.msg, "template writes too much");
+	buf_fini(&text);
+	buf_fini(&out);
+}
+
 static void json_is_written_as_go_writes_it(void **state)
 {
 	static const char text[] =
@@ -144,6 +160,7 @@ int main(void)
 		cmocka_unit_test(what_is_wrong_is_said),
 		cmocka_unit_test(nesting_is_bounded),
 		cmocka_unit_test(loops_are_bounded),
+		cmocka_unit_test(strings_that_double_are_bounded),
 		cmocka_unit_test(json_is_written_as_go_writes_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
