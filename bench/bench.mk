@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Benchmarks of the data plane and what only they need.
 
-$(B)/bpf/wrap.bpf.o: bench/bpf/wrap.bpf.c bench/bpf/wrap.h
+$(B)/bpf/wrap.bpf.o $(B)/bpf/peer.bpf.o: $(B)/bpf/%.bpf.o: bench/bpf/%.bpf.c $(wildcard bench/bpf/*.h)
 	@echo "  BPF   $<"; mkdir -p $(@D)
 	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -I. -I/usr/include/$(MULTIARCH) -Wall -Werror -c -o $@ $<
-$(B)/obj/bench/packet.o $(B)/obj/bench/scale.o: | $(B)/gen/wrap.skel.h
-$(B)/gen/wrap.skel.h: $(B)/bpf/wrap.bpf.o
+$(B)/gen/wrap.skel.h $(B)/gen/peer.skel.h: $(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
 	@mkdir -p $(@D)
-	$(Q)bpftool gen skeleton $< name wrap_bpf > $@.tmp && mv $@.tmp $@
+	$(Q)bpftool gen skeleton $< name $*_bpf > $@.tmp && mv $@.tmp $@
+PACKET_OBJ := $(call obj,$(wildcard bench/packet/*.c))
+$(PACKET_OBJ): | $(SKELS) $(B)/gen/peer.skel.h
+$(PACKET_OBJ) $(B)/obj/bench/scale.o: | $(B)/gen/wrap.skel.h
+$(B)/bench/packet: $(PACKET_OBJ) $(LIBS)
+	@echo "  LINK  $@"; mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(PACKET_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LIBS_ALL)
 
 .PHONY: bench-packet
-bench-packet: deps ## what a packet costs in each BPF program, beside katran's figures
+bench-packet: deps ## what a packet costs in each BPF program, beside a balancer of Katran's structure in the same run
 	$(THEN) run-bench-packet
 run-bench-packet: $(B)/bench/packet
 	$(Q)$(B)/bench/packet -o $(B)/bench-packet.json

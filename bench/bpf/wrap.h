@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Role: what bench/packet.c tells the wrapper about the next packets. */
+/* Role: what bench/packet/ tells the wrapper about the next packets. */
 #ifndef BENCH_BPF_WRAP_H
 #define BENCH_BPF_WRAP_H
 
