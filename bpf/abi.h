@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 14
+#define ABI_LAYOUT 15
 
 struct abi_addr {
 	__be32 w[4];
@@ -122,23 +122,42 @@ enum abi_table {
 		TABLE_MAX
 };
 
+/* "links": HASH, ifindex of an uplink whose driver runs our XDP program. */
+enum abi_link_flags {
+	LINK_TURNS = 1, /* sends what came in by it with XDP_TX */
+	LINK_SENDS = 2, /* sends what is redirected to it */
+};
+struct abi_link {
+	__u8 mac[6];
+	__u8 flags;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct abi_link) == 8, "link");
+
 /*
  * "runtime": ARRAY of one. What may change while the programs run. Watchers are bits: those that take packets from or
  * to any address, of a protocol, and every drop. While there are any, every program's "seen_on" is 1.
  */
+#define ABI_OWN 8
 enum abi_phase { PHASE_OWN, PHASE_BEFORE, PHASE_COPYING };
 struct abi_runtime {
 	__u32 ingress_vni;
 	__u16 from_any, to_any;
 	__u16 tcp, udp, other;
 	__u16 drops;
-	__u32 phase;              /* of a hand-over; read by its programs only */
-	__u32 tunnel_mtu;         /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
-	__u32 other_ports;        /* kernel: a flow got another client port than its own, look for more of them */
-	__u32 via_device;         /* nonzero: tunnels through the VXLAN device after all, both ways */
+	__u32 phase;         /* of a hand-over; read by its programs only */
+	__u32 tunnel_mtu;    /* the largest IP packet a tunnel takes in one piece; 0 = do not mind */
+	__u32 other_ports;   /* kernel: a flow got another client port than its own, look for more of them */
+	__u32 via_device;    /* nonzero: tunnels through the VXLAN device after all, both ways */
+	__be32 own[ABI_OWN]; /* of "host_addrs"; zero = none */
+	__u32 own_more;      /* nonzero: not all of them are here */
+	__u32 ways;          /* raised when "nodes" or "links" have changed: "ways" are found anew */
+	__u32 link_ifindex;  /* one of "links", 0 = none */
+	__u32 pad;
+	struct abi_link link;
 	__u64 removed[TABLE_MAX]; /* both: entries taken out of the tables that forget */
 };
-_Static_assert(sizeof(struct abi_runtime) == 32 + 8 * TABLE_MAX, "runtime");
+_Static_assert(sizeof(struct abi_runtime) == 88 + 8 * TABLE_MAX, "runtime");
 
 /* "ifaces": HASH, host-end ifindex -> the task interface behind it. */
 enum abi_iface_flags { IFACE_INTERNAL = 1 }; /* no way out */
@@ -237,7 +256,10 @@ struct abi_vip {
 	__u32 vni;
 };
 
-/* "ports": HASH. Also says what a published port means to a task of this node. */
+/*
+ * "ports": HASH. Also says what a published port means to a task of this node. "published": mmapable ARRAY of the same,
+ * what every packet is asked about: element (UDP ? 65536 : 0) + port, a word, 0 = not published.
+ */
 struct abi_port_key {
 	__u8 proto, pad;
 	__be16 port;
@@ -253,6 +275,14 @@ struct abi_port {
 	__u8 flags;
 };
 _Static_assert(sizeof(struct abi_port) == 28, "port");
+#define ABI_PUBLISHED (2 * 65536)
+struct abi_published {
+	__u32 service;
+	__be16 target;
+	__u8 kind; /* PORT_HOST: which task is in "ports" */
+	__u8 flags;
+};
+_Static_assert(sizeof(struct abi_published) == 8, "a word");
 
 /* "nodes": HASH, underlay address -> the way there. */
 struct abi_node {
@@ -263,17 +293,18 @@ struct abi_node {
 };
 _Static_assert(sizeof(struct abi_node) == 16, "node");
 
-/* "links": HASH, ifindex of an uplink whose driver runs our XDP program. */
-enum abi_link_flags {
-	LINK_TURNS = 1, /* sends what came in by it with XDP_TX */
-	LINK_SENDS = 2, /* sends what is redirected to it */
+/* "ways": PERCPU_ARRAY by a hash of the node, the kernel's alone: the way XDP found to a node, for a moment. */
+#define ABI_WAYS 256
+struct abi_way {
+	__be32 node;      /* 0 = none */
+	__u32 in;         /* for what came by this device */
+	__u32 generation; /* abi_runtime.ways */
+	__u32 ifindex;
+	__u64 until; /* jiffies */
+	__u32 mtu;
+	__u8 dmac[6], smac[6];
 };
-struct abi_link {
-	__u8 mac[6];
-	__u8 flags;
-	__u8 pad;
-};
-_Static_assert(sizeof(struct abi_link) == 8, "link");
+_Static_assert(sizeof(struct abi_way) == 40, "way");
 
 /* "host_addrs": HASH, address -> u32. "subnets": LPM_TRIE -> vni. */
 struct abi_subnet_key {

@@ -10,7 +10,7 @@
 static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p, const struct arrival *a)
 {
 	struct origin o = { .mac_flags = p->smac[1] & (MAC_HOP | MAC_MASQ) };
-	struct abi_port *port;
+	struct abi_published port = {};
 	struct abi_service *s;
 	struct abi_endpoint *ep;
 	struct target t = {};
@@ -25,11 +25,12 @@ static __always_inline int from_ingress(struct __sk_buff *skb, struct packet *p,
 	ep = endpoint_of(a->vni, t.ip);
 	if (ep && ep->ifindex)
 		target_of_endpoint(&t, ep, t.ip);
-	port = has_ports(p) ? port_of(p->proto, p->dport) : 0;
-	if (!port || port->kind != PORT_MESH)
+	if (has_ports(p))
+		port = port_of(p->proto, p->dport);
+	if (!is_published(port) || port.kind != PORT_MESH)
 		return drop(DROP_NO_PORT);
-	s = service_of(port->service);
-	return serve_or_pass_on(skb, p, s, port->target, &t, &o);
+	s = service_of(port.service);
+	return serve_or_pass_on(skb, p, s, port.target, &t, &o);
 }
 
 /* An answer to a client whose packets we took in. */
@@ -44,21 +45,22 @@ static __always_inline int from_answer(struct __sk_buff *skb, struct packet *p)
 SUBPROG int icmp_from_ingress(struct __sk_buff *skb, const struct arrival *a)
 {
 	struct abi_endpoint *ep;
-	struct abi_port *port;
+	struct abi_published port = {};
 	struct error x = {};
 	struct packet p;
 
 	if (!a->vni || a->vni != ingress_vni() || !is_node(a->node) || parse4(skb, &p) || is_answer_mac(p.dmac) ||
 	    (p.smac[1] & ~(MAC_HOP | MAC_MASQ)) != MAC_MARK)
 		return -1;
-	port = parse_quote(skb, &p, &x.c) ? port_of(x.c.proto, x.c.dport) : 0;
-	if (!port || port->kind != PORT_MESH)
+	if (parse_quote(skb, &p, &x.c))
+		port = port_of(x.c.proto, x.c.dport);
+	if (!is_published(port) || port.kind != PORT_MESH)
 		return drop(DROP_ICMP);
 	__builtin_memcpy(&x.t.ip, p.dmac + 2, 4);
 	__builtin_memcpy(&x.o.node, p.smac + 2, 4);
 	x.o.mac_flags = p.smac[1] & MAC_HOP;
-	x.service = port->service;
-	x.port = port->target;
+	x.service = port.service;
+	x.port = port.target;
 	ep = endpoint_of(a->vni, x.t.ip);
 	if (ep && ep->ifindex)
 		target_of_endpoint(&x.t, ep, x.t.ip);

@@ -71,11 +71,34 @@ static __always_inline void target_of_endpoint(struct target *t, const struct ab
 	__builtin_memcpy(t->mac, ep->mac, ETH_ALEN);
 }
 
-static __always_inline struct abi_port *port_of(__u8 proto, __be16 port)
+/* What a TCP or UDP port is, read at once. */
+static __always_inline struct abi_published port_of(__u8 proto, __be16 port)
 {
-	struct abi_port_key k = { .proto = proto, .port = port };
+	__u32 i = (proto == IPPROTO_UDP ? ABI_PUBLISHED / 2 : 0) + bpf_ntohs(port);
+	volatile __u64 *word = bpf_map_lookup_elem(&published, &i);
+	union {
+		__u64 word;
+		struct abi_published port;
+	} u = { .word = word ? *word : 0 };
 
-	return bpf_map_lookup_elem(&ports, &k);
+	return u.port;
+}
+
+static __always_inline bool is_published(struct abi_published port)
+{
+	return port.service || port.kind == PORT_HOST;
+}
+
+/* The task behind a port of kind PORT_HOST; with *ip its address. */
+static __always_inline struct abi_endpoint *host_task(__u8 proto, __be16 dport, __be32 *ip)
+{
+	struct abi_port_key k = { .proto = proto, .port = dport };
+	struct abi_port *port = bpf_map_lookup_elem(&ports, &k);
+
+	if (!port)
+		return 0;
+	*ip = port->ip.w[3];
+	return endpoint_of(port->vni, *ip);
 }
 
 /* Published ports above this may be some connection's own port: then a socket of the host decides. */
@@ -129,23 +152,24 @@ struct dialled {
 	struct choice c;
 };
 
-static __always_inline int dial_host_mode(const struct abi_port *port, struct dialled *d)
+static __always_inline int dial_host_mode(const struct packet *p, struct dialled *d)
 {
-	struct abi_endpoint *ep = endpoint_of(port->vni, port->ip.w[3]);
+	__be32 ip = 0;
+	struct abi_endpoint *ep = host_task(p->proto, p->dport, &ip);
 
 	if (!ep || !ep->ifindex)
 		return drop(DROP_NO_BACKEND);
-	target_of_endpoint(&d->t, ep, port->ip.w[3]);
+	target_of_endpoint(&d->t, ep, ip);
 	d->t.serving = 1;
 	return DIALLED;
 }
 
-static __always_inline int dial_mesh(const struct packet *p, const struct abi_port *port, struct dialled *d)
+static __always_inline int dial_mesh(const struct packet *p, struct abi_published port, struct dialled *d)
 {
-	struct abi_service *s = service_of(port->service);
+	struct abi_service *s = service_of(port.service);
 
 	if (s && (s->flags & (SERVICE_SOURCES | SERVICE_DIALLED))) {
-		int rc = admit(s, port->service, p);
+		int rc = admit(s, port.service, p);
 		if (rc != DIALLED)
 			return rc;
 	}
@@ -165,14 +189,14 @@ static __always_inline int dial_mesh(const struct packet *p, const struct abi_po
  * A packet to one of the host's addresses whose port is published. DIALLED: to d's target, once the choice is taken.
  * CTX_PASS: not ours after all.
  */
-static __always_inline int dial(ctx_t *ctx, const struct packet *p, const struct abi_port *port, const struct origin *o,
+static __always_inline int dial(ctx_t *ctx, const struct packet *p, struct abi_published port, const struct origin *o,
                                 struct dialled *d)
 {
-	if ((port->flags & PORT_CLOSED_HERE) || is_host_socket(ctx, p))
+	if ((port.flags & PORT_CLOSED_HERE) || is_host_socket(ctx, p))
 		return CTX_PASS;
 	if (o->hops && p->ttl <= 1)
 		return drop(DROP_TTL);
-	return port->kind == PORT_HOST ? dial_host_mode(port, d) : dial_mesh(p, port, d);
+	return port.kind == PORT_HOST ? dial_host_mode(p, d) : dial_mesh(p, port, d);
 }
 
 /* The frame as its task's node expects it. 0, or what became of it. */

@@ -9,12 +9,12 @@ static __noinline int on_packet(struct __sk_buff *skb)
 {
 	struct origin o = { .egress = 1 };
 	struct packet p;
-	struct abi_port *port;
+	struct abi_published port;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p) || !has_ports(&p) || p.fragment)
 		return TC_ACT_UNSPEC;
 	port = port_of(p.proto, p.dport);
-	if (!port || (!is_loopback(p.daddr) && !is_host_addr(p.daddr)))
+	if (!is_published(port) || (!is_loopback(p.daddr) && !is_host_addr(p.daddr)))
 		return TC_ACT_UNSPEC;
 	if (is_loopback(p.saddr))
 		o.mac_flags = MAC_MASQ;

@@ -264,7 +264,7 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 	struct origin o = { .mac_flags = MAC_MASQ, .hops = 1 };
 	struct abi_subnet_key net = { .prefix = 128, .net = addr4(p->daddr) };
 	struct abi_flow *f;
-	struct abi_port *port;
+	struct abi_published port;
 
 	/* Answers leave through the interface with the default route, whichever they came in by. */
 	if (has_ports(p) && !p->fragment) {
@@ -285,7 +285,7 @@ static __always_inline int to_outside(struct __sk_buff *skb, struct packet *p, c
 		return drop(DROP_TUNNEL_PORT);
 	if (has_ports(p) && !p->fragment && is_host_addr(p->daddr)) {
 		port = port_of(p->proto, p->dport);
-		if (port && !(port->flags & PORT_CLOSED_HERE))
+		if (is_published(port) && !(port.flags & PORT_CLOSED_HERE))
 			return take_in(skb, p, port, &o);
 	}
 	return i->flags & IFACE_INTERNAL ? drop(DROP_INTERNAL) : TC_ACT_OK;

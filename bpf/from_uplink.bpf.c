@@ -9,14 +9,14 @@ static __noinline int on_packet(struct __sk_buff *skb)
 {
 	struct origin o = { .hops = 1 };
 	struct packet p;
-	struct abi_port *port;
+	struct abi_published port;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || parse4(skb, &p))
 		return TC_ACT_UNSPEC;
 	if (!has_ports(&p))
 		return TC_ACT_UNSPEC;
 	port = port_of(p.proto, p.dport);
-	if (!port || !is_host_addr(p.daddr))
+	if (!is_published(port) || !is_host_addr(p.daddr))
 		return TC_ACT_UNSPEC;
 	return take_in(skb, &p, port, &o);
 }

@@ -12,12 +12,8 @@
 static __always_inline bool find_node(ctx_t *ctx, const struct packet *p, __be32 node, struct way_out *out)
 {
 	struct abi_runtime *rt = runtime_of();
-	struct abi_node *way = node_of(node);
-	__u16 len = (__u16)(len_of(ctx) + OUTER_LEN - ETH_HLEN);
 
-	if (!rt || rt->via_device || !way || !way->ifindex || !fits(ctx, way, 0) || too_big(ctx, p, rt->tunnel_mtu))
-		return false;
-	return find_out(ctx, config.self.w[3], way->next_hop, len, out) && out->ifindex == way->ifindex;
+	return rt && !rt->via_device && !too_big(ctx, p, rt->tunnel_mtu) && find_way(ctx, rt, node, out);
 }
 
 static __always_inline int to_node(ctx_t *ctx, __be32 node, const struct way_out *out)
@@ -38,12 +34,12 @@ static __noinline int on_packet(ctx_t *ctx)
 	struct dialled d = {};
 	struct way_out out;
 	struct packet p;
-	struct abi_port *port;
+	struct abi_published port;
 
 	if (parse4(ctx, &p) || !has_ports(&p) || p.first)
 		return CTX_PASS;
 	port = port_of(p.proto, p.dport);
-	if (!port || port->kind != PORT_MESH || !is_host_addr(p.daddr) || !is_for_us(ctx, p.dmac))
+	if (!is_published(port) || port.kind != PORT_MESH || !is_host_addr(p.daddr) || !is_for_us(ctx, p.dmac))
 		return CTX_PASS;
 	struct iphdr *ip = data_of(ctx) + IP_OFF;
 	void *l4 = data_of(ctx) + L4_OFF(&p);

@@ -125,22 +125,23 @@ SUBPROG int icmp_take_in(struct __sk_buff *skb)
 	struct error x = { .o = { .hops = 1 } };
 	struct abi_endpoint *ep;
 	struct abi_service *s;
-	struct abi_port *port;
+	struct abi_published port;
+	__be32 ip = 0;
 	struct packet p;
 
 	if (parse4(skb, &p) || !parse_quote(skb, &p, &x.c))
 		return TC_ACT_UNSPEC;
 	port = port_of(x.c.proto, x.c.dport);
-	if (!port || (port->flags & PORT_CLOSED_HERE) || !is_host_addr(x.c.daddr) || p.ttl <= 1)
+	if (!is_published(port) || (port.flags & PORT_CLOSED_HERE) || !is_host_addr(x.c.daddr) || p.ttl <= 1)
 		return TC_ACT_UNSPEC;
-	x.port = port->target;
-	if (port->kind == PORT_HOST) {
-		ep = endpoint_of(port->vni, port->ip.w[3]);
+	x.port = port.target;
+	if (port.kind == PORT_HOST) {
+		ep = host_task(x.c.proto, x.c.dport, &ip);
 		if (!ep)
 			return TC_ACT_UNSPEC;
-		target_of_endpoint(&x.t, ep, port->ip.w[3]);
+		target_of_endpoint(&x.t, ep, ip);
 	} else {
-		x.service = port->service;
+		x.service = port.service;
 		s = service_of(x.service);
 		if (!s)
 			return TC_ACT_UNSPEC;

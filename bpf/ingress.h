@@ -103,7 +103,7 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 	return serve(skb, p, t, o, &k, begins);
 }
 
-static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, struct abi_port *port, struct origin *o)
+static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, struct abi_published port, struct origin *o)
 {
 	struct dialled d = {};
 	int rc = dial(skb, p, port, o, &d);
@@ -113,7 +113,7 @@ static __always_inline int take_in(struct __sk_buff *skb, struct packet *p, stru
 	if (d.s)
 		take_choice(d.s, p, &d.c);
 	event(INGRESS);
-	return serve_or_pass_on(skb, p, d.s, port->target, &d.t, o);
+	return serve_or_pass_on(skb, p, d.s, port.target, &d.t, o);
 }
 
 /* An answer, already as the client expects it (its addresses are r's), from this node to the client. */

@@ -75,6 +75,7 @@ HASH_MAP(ifaces, __u32, struct abi_iface, 4096);
 HASH_MAP(endpoints, struct abi_endpoint_key, struct abi_endpoint, 524288);
 HASH_MAP(vips, struct abi_addr, struct abi_vip, 65536);
 HASH_MAP(ports, struct abi_port_key, struct abi_port, 131072);
+SHARED_ARRAY(published, __u64, ABI_PUBLISHED);
 HASH_MAP(host_addrs, struct abi_addr, __u32, 1024);
 HASH_MAP(nodes, struct abi_addr, struct abi_node, 4096);
 HASH_MAP(links, __u32, struct abi_link, 1024);
@@ -104,6 +105,7 @@ PERCPU_COUNTERS(drops, __u64, DROP_MAX);
 PERCPU_COUNTERS(events, __u64, EVENT_MAX);
 PERCPU_COUNTERS(inserted, __u64, TABLE_MAX);
 PERCPU_COUNTERS(seeing, struct abi_seen, 1);
+PERCPU_COUNTERS(ways, struct abi_way, ABI_WAYS);
 HASH_MAP(watched, struct abi_watch_key, struct abi_watch, 4096);
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

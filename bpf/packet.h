@@ -234,8 +234,15 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 static __always_inline bool is_host_addr(__be32 a)
 {
 	struct abi_addr key = addr4(a);
+	struct abi_runtime *rt = runtime_of();
 
-	return bpf_map_lookup_elem(&host_addrs, &key) != 0;
+	if (!rt || !a)
+		return false;
+#pragma unroll
+	for (int i = 0; i < ABI_OWN; i++)
+		if (rt->own[i] == a)
+			return true;
+	return rt->own_more && bpf_map_lookup_elem(&host_addrs, &key);
 }
 
 #endif

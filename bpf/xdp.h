@@ -10,33 +10,47 @@
 
 #include "bpf/dial.h"
 
+/*
+ * A CPU goes on for this many ticks with the way it found to a node: asking routes and neighbours is half of what such
+ * a packet costs. A neighbour that changed its MAC gets nothing so much longer; what userspace changes counts at once.
+ */
+#define WAY_TICKS 64
+
 struct way_out {
 	__u32 ifindex;
+	__u32 mtu;  /* of the route; find_out() */
 	bool turns; /* out of where it came in */
 	__u8 dmac[ETH_ALEN], smac[ETH_ALEN];
 };
 
-static __always_inline __u8 link_flags(__u32 ifindex)
+/* As it is in force now: one of them needs no lookup. */
+static __always_inline struct abi_link *link_of(__u32 ifindex)
 {
-	struct abi_link *l = bpf_map_lookup_elem(&links, &ifindex);
+	struct abi_runtime *rt = runtime_of();
 
-	return l ? l->flags : 0;
+	return rt && rt->link_ifindex == ifindex ? &rt->link : bpf_map_lookup_elem(&links, &ifindex);
 }
 
 /* Is the frame for the device it came by, and not seen because the device listens to everything? */
 static __always_inline bool is_for_us(const ctx_t *ctx, const __u8 *dmac)
 {
-	__u32 ifindex = device_of(ctx);
-	struct abi_link *l = bpf_map_lookup_elem(&links, &ifindex);
+	struct abi_link *l = link_of(device_of(ctx));
 
 	return l && same_mac(l->mac, dmac);
+}
+
+/* Does the device send for us? */
+static __always_inline bool sends(const ctx_t *ctx, struct way_out *out)
+{
+	struct abi_link *l = link_of(out->ifindex);
+
+	out->turns = l && out->ifindex == device_of(ctx) && (l->flags & LINK_TURNS);
+	return out->turns || (l && (l->flags & LINK_SENDS));
 }
 
 /* Where IP packets of len bytes to dst leave, if a neighbour is known there and the device sends for us. */
 static __always_inline bool find_out(ctx_t *ctx, __be32 src, __be32 dst, __u16 len, struct way_out *out)
 {
-	__u8 flags;
-
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.tot_len = len,
@@ -48,13 +62,48 @@ static __always_inline bool find_out(ctx_t *ctx, __be32 src, __be32 dst, __u16 l
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
 	out->ifindex = fib.ifindex;
-	flags = link_flags(out->ifindex);
-	out->turns = out->ifindex == device_of(ctx) && (flags & LINK_TURNS);
-	if (!out->turns && !(flags & LINK_SENDS))
-		return false;
+	out->mtu = fib.mtu_result;
 	__builtin_memcpy(out->dmac, fib.dmac, ETH_ALEN);
 	__builtin_memcpy(out->smac, fib.smac, ETH_ALEN);
+	return sends(ctx, out);
+}
+
+/* Asks the tables of routes and neighbours. */
+static __noinline bool learn_way(ctx_t *ctx, struct abi_way *w, __be32 node, __u32 generation)
+{
+	struct abi_node *n = node_of(node);
+	struct way_out out;
+
+	w->node = 0;
+	if (!n || !n->ifindex || !find_out(ctx, config.self.w[3], n->next_hop, 1, &out) || out.ifindex != n->ifindex)
+		return false;
+	w->in = device_of(ctx);
+	w->generation = generation;
+	w->ifindex = out.ifindex;
+	w->mtu = out.mtu < n->mtu ? out.mtu : n->mtu;
+	w->until = bpf_jiffies64() + WAY_TICKS;
+	__builtin_memcpy(w->dmac, out.dmac, ETH_ALEN);
+	__builtin_memcpy(w->smac, out.smac, ETH_ALEN);
+	w->node = node;
 	return true;
+}
+
+/* The way of a frame to a node, if nothing of it is the stack's. */
+static __always_inline bool find_way(ctx_t *ctx, const struct abi_runtime *rt, __be32 node, struct way_out *out)
+{
+	__u32 i = node * 0x9e3779b1U >> 24, generation = *(volatile __u32 *)&rt->ways;
+	struct abi_way *w = bpf_map_lookup_elem(&ways, &i);
+
+	if (!w)
+		return false;
+	if ((w->node != node || w->in != device_of(ctx) || w->generation != generation ||
+	     bpf_jiffies64() >= w->until) &&
+	    !learn_way(ctx, w, node, generation))
+		return false;
+	out->ifindex = w->ifindex;
+	__builtin_memcpy(out->dmac, w->dmac, ETH_ALEN);
+	__builtin_memcpy(out->smac, w->smac, ETH_ALEN);
+	return len_of(ctx) + OUTER_LEN - ETH_HLEN <= w->mtu && sends(ctx, out);
 }
 
 static __always_inline int send_out(ctx_t *ctx, const struct way_out *out)

@@ -180,9 +180,30 @@ static void on_subnet_gone(void *arg, const void *key, const void *value)
 	network_forget(arg, vni);
 }
 
+static void on_port_gone(void *arg, const void *key, const void *value)
+{
+	(void)value;
+	shortcut_port(arg, key, NULL);
+}
+
+static void on_host_addr_gone(void *arg, const void *key, const void *value)
+{
+	(void)value;
+	shortcut_addr(arg, key, false);
+}
+
+static void on_link_gone(void *arg, const void *key, const void *value)
+{
+	uint32_t ifindex;
+
+	(void)value;
+	memcpy(&ifindex, key, sizeof(ifindex));
+	shortcut_link(arg, ifindex, NULL);
+}
+
 void ebpf_sweep(struct ebpf *e)
 {
-	table_sweep(&e->ports, e->pass, NULL, NULL);
+	table_sweep(&e->ports, e->pass, on_port_gone, e);
 	table_sweep(&e->vips, e->pass, NULL, NULL);
 	lb_sweep(e);
 	table_sweep(&e->ranges, e->pass, NULL, NULL);
@@ -190,8 +211,9 @@ void ebpf_sweep(struct ebpf *e)
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
 	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);
 	table_sweep(&e->nodes, e->pass, NULL, NULL);
-	table_sweep(&e->links, e->pass, NULL, NULL);
-	table_sweep(&e->host_addrs, e->pass, NULL, NULL);
+	table_sweep(&e->links, e->pass, on_link_gone, e);
+	shortcut_ways(e);
+	table_sweep(&e->host_addrs, e->pass, on_host_addr_gone, e);
 	ebpf_sweep_attached(e);
 }
 
@@ -313,11 +335,19 @@ int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err
 {
 	uint32_t one = 1;
 
-	return table_set(&e->host_addrs, addr->b, &one, e->pass, "host_addrs", err);
+	int rc = table_set(&e->host_addrs, addr->b, &one, e->pass, "host_addrs", err);
+	struct abi_addr a = ebpf_addr(addr);
+
+	if (!rc)
+		shortcut_addr(e, &a, true);
+	return rc;
 }
 
 void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
 {
+	struct abi_addr a = ebpf_addr(addr);
+
+	shortcut_addr(e, &a, false);
 	table_del(&e->host_addrs, addr->b);
 }
 
@@ -326,12 +356,15 @@ int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_wa
 	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu };
 
 	memcpy(&n.next_hop, way->next_hop.b + 12, sizeof(n.next_hop));
-	return table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
+	int rc = table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
+	shortcut_ways(e);
+	return rc;
 }
 
 void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr)
 {
 	table_del(&e->nodes, addr->b);
+	shortcut_ways(e);
 }
 
 const char *ebpf_device_reason(const struct ebpf *e)
@@ -500,12 +533,16 @@ int ebpf_set_port(struct ebpf *e, const struct ebpf_port *p, struct mesh_err *er
 		if (!v.service)
 			return mesh_fail(err, MESH_E_NOT_FOUND, "service of published port %u", p->published);
 	}
-	return table_set(&e->ports, &k, &v, e->pass, "ports", err);
+	int rc = table_set(&e->ports, &k, &v, e->pass, "ports", err);
+	if (!rc)
+		shortcut_port(e, &k, &v);
+	return rc;
 }
 
 void ebpf_del_port(struct ebpf *e, uint8_t proto, uint16_t published)
 {
 	struct abi_port_key k = port_key(proto, published);
 
+	shortcut_port(e, &k, NULL);
 	table_del(&e->ports, &k);
 }

@@ -324,6 +324,7 @@ static int fill(struct ebpf *h, const char *old, struct renumber *r)
 	rc = rc ? rc : take_backends(h, old, own.btf, r);
 	rc = rc ? rc : take_tables(h, old, r);
 	rc = rc ? rc : copy_tables(old, h->map_dir, r);
+	shortcuts_fill(h);
 	lmap_close(&own);
 	return rc;
 }

@@ -108,6 +108,7 @@ struct ebpf {
 
 	/* shared memory with the kernel */
 	struct abi_runtime *runtime;
+	uint64_t *published; /* words of struct abi_published */
 	struct abi_service *services;
 	uint32_t n_services;
 	struct segments backends, stats, slots;
@@ -154,6 +155,15 @@ void table_del(struct table *t, const void *key);
 /* Removes what pass did not set; gone (nullable) hears of each before. */
 void table_sweep(struct table *t, uint64_t pass, void (*gone)(void *arg, const void *key, const void *value),
                  void *arg);
+
+/* shortcut.c: what programs read in the place of a lookup, in step with the table it comes from. NULL: it is not there. */
+void shortcut_port(struct ebpf *e, const struct abi_port_key *k, const struct abi_port *v);
+void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there);
+/* The way to a node, or a link, has changed. */
+void shortcut_ways(struct ebpf *e);
+void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l);
+/* As the kernel's tables say, whoever wrote those. */
+void shortcuts_fill(struct ebpf *e);
 
 /* segments.c. What is there already is adopted; -errno. */
 int segments_open(struct segments *s) MESH_MUST_CHECK;

@@ -264,10 +264,14 @@ static int open_maps(struct ebpf *e)
 	e->events_fd = bpf_map__fd(e->task->maps.events);
 	e->runtime = map_memory(e->task->maps.runtime, NULL);
 	e->services = map_memory(e->task->maps.services, &e->n_services);
-	if (!e->runtime || !e->services)
+	e->published = map_memory(e->task->maps.published, NULL);
+	if (!e->runtime || !e->services || !e->published)
 		return -ENOMEM;
 	int rc = open_segments(e);
-	return rc ? rc : open_tables(e);
+	rc = rc ? rc : open_tables(e);
+	if (!rc)
+		shortcuts_fill(e);
+	return rc;
 }
 
 #define PROG_FD(e, p, field, name)                                                                                     \
@@ -326,6 +330,7 @@ void ebpf_unload(struct ebpf *e)
 	if (e->task) {
 		unmap_memory(e->task->maps.runtime, e->runtime);
 		unmap_memory(e->task->maps.services, e->services);
+		unmap_memory(e->task->maps.published, e->published);
 	}
 	segments_fini(&e->backends);
 	segments_fini(&e->stats);

@@ -20,13 +20,17 @@ int ebpf_set_link(struct ebpf *e, unsigned ifindex, const struct ebpf_link *l, s
 	uint32_t key = ifindex;
 
 	memcpy(v.mac, l->mac, sizeof(v.mac));
-	return table_set(&e->links, &key, &v, e->pass, "links", err);
+	int rc = table_set(&e->links, &key, &v, e->pass, "links", err);
+	if (!rc)
+		shortcut_link(e, ifindex, &v);
+	return rc;
 }
 
 void ebpf_detach_xdp(struct ebpf *e, unsigned ifindex)
 {
 	uint32_t key = ifindex;
 
+	shortcut_link(e, ifindex, NULL);
 	table_del(&e->links, &key);
 	ebpf_detach_prog(e, PROG_XDP, ifindex);
 }

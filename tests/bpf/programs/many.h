@@ -77,4 +77,49 @@ static void many_services(void **state)
 	assert_true(e->tables_used < used);
 }
 
+static void dial_address(const char *dst, int verdict)
+{
+	struct row r = { dst,
+		         PROG_UPLINK,
+		         UP0,
+		         { .src = CLIENT, .dst = dst, .sport = 5000, .dport = 8081, .proto = TCP, .tcp = SYN },
+		         verdict };
+
+	run_row(&r);
+}
+
+/* More than programs know without asking, also after a restart and for whoever takes the place of one that went. */
+static void many_addresses(void **state)
+{
+	char text[ABI_OWN + 4][24], pin[96];
+	struct dp_ip ip, n1 = ip_of(N1);
+
+	(void)state;
+	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
+	for (size_t i = 0; i < ARRAY_SIZE(text); i++) {
+		snprintf(text[i], sizeof(text[i]), "172.31.9.%zu", 130 + i);
+		dial_address(text[i], TC_ACT_UNSPEC);
+		ip = ip_of(text[i]);
+		OK(ebpf_set_host_addr(e, &ip, &err));
+	}
+	for (int restarts = 0; restarts < 2; restarts++) {
+		for (size_t i = 0; i < ARRAY_SIZE(text); i++)
+			dial_address(text[i], TC_ACT_REDIRECT);
+		dial_address(N1, TC_ACT_REDIRECT);
+		dial_address("0.0.0.0", TC_ACT_UNSPEC);
+		ebpf_close(e);
+		open_node(pin);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(text); i++) {
+		ip = ip_of(text[i]);
+		ebpf_del_host_addr(e, &ip);
+		ebpf_del_host_addr(e, &n1);
+		dial_address(N1, TC_ACT_UNSPEC);
+		OK(ebpf_set_host_addr(e, &n1, &err));
+		dial_address(N1, TC_ACT_REDIRECT);
+		for (size_t j = 0; j < ARRAY_SIZE(text); j++)
+			dial_address(text[j], j <= i ? TC_ACT_UNSPEC : TC_ACT_REDIRECT);
+	}
+}
+
 #endif

@@ -150,6 +150,43 @@ static void xdp(void **state)
 		run_xdp_case(&cases[i]);
 }
 
+static void set_neighbour(const char *mac)
+{
+	char cmd[96];
+
+	snprintf(cmd, sizeof(cmd), "ip neigh replace " N2 " lladdr %s dev up0", mac);
+	assert_int_equal(system(cmd), 0);
+}
+
+/* The last octet of whom a packet to N2's task is sent to. */
+static uint8_t neighbour_asked(void)
+{
+	_Alignas(8) uint8_t in_mem[2 + 256], out_mem[2 + 512];
+	static const struct xdp_case c = { "to a task elsewhere", { C(8082), .proto = TCP, .tcp = SYN } };
+	size_t len, n = build_case(&c, in_mem + 2);
+
+	assert_int_equal(run_xdp(in_mem + 2, n, out_mem + 2, &len), XDP_TX);
+	return out_mem[2 + 5];
+}
+
+/* A node's neighbour is asked of the kernel now and then; what we learn counts at once. */
+static void xdp_neighbour_moves(void **state)
+{
+	struct timespec tick = { .tv_nsec = 10000000 };
+	int tries = 3000;
+
+	(void)state;
+	set_how(BY_XDP);
+	assert_int_equal(neighbour_asked(), 0x0c);
+	set_neighbour("02:aa:00:00:00:0e");
+	while (neighbour_asked() != 0x0e && tries--)
+		nanosleep(&tick, NULL);
+	assert_true(tries > 0);
+	set_neighbour("02:aa:00:00:00:0c");
+	set_nodes();
+	assert_int_equal(neighbour_asked(), 0x0c);
+}
+
 /* Whoever was first stays. */
 static void another_xdp_program_stays(void **state)
 {

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <netinet/in.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+
+#include "dataplane/ebpf/internal.h"
+
+/* ---- published ports ---- */
+
+static uint32_t place_of(const struct abi_port_key *k)
+{
+	return (k->proto == IPPROTO_UDP ? ABI_PUBLISHED / 2 : 0) + __builtin_bswap16(k->port);
+}
+
+static uint64_t word_of(const struct abi_port *v)
+{
+	struct abi_published p = { .service = v->service, .target = v->target, .kind = v->kind, .flags = v->flags };
+	uint64_t word;
+
+	_Static_assert(sizeof(p) == sizeof(word), "a word");
+	memcpy(&word, &p, sizeof(word));
+	return word;
+}
+
+static void publish(struct ebpf *e, uint32_t place, uint64_t word)
+{
+	if (e->published[place] != word)
+		__atomic_store_n(&e->published[place], word, __ATOMIC_RELEASE);
+}
+
+void shortcut_port(struct ebpf *e, const struct abi_port_key *k, const struct abi_port *v)
+{
+	publish(e, place_of(k), v ? word_of(v) : 0);
+}
+
+static void fill_ports(struct ebpf *e)
+{
+	CLEAN_FREE uint64_t *want = xcalloc(ABI_PUBLISHED, sizeof(*want));
+	struct abi_port_key key, next;
+	struct abi_port v;
+	bool first = true;
+
+	for (; bpf_map_get_next_key(e->ports.fd, first ? NULL : &key, &next) == 0; key = next, first = false)
+		if (bpf_map_lookup_elem(e->ports.fd, &next, &v) == 0)
+			want[place_of(&next)] = word_of(&v);
+	for (uint32_t i = 0; i < ABI_PUBLISHED; i++)
+		publish(e, i, want[i]);
+}
+
+/* ---- addresses of the host ---- */
+
+static __be32 *own_of(struct ebpf *e, __be32 a)
+{
+	for (size_t i = 0; i < ABI_OWN; i++)
+		if (e->runtime->own[i] == a)
+			return &e->runtime->own[i];
+	return NULL;
+}
+
+void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there)
+{
+	__be32 v4 = a->w[3], *at = own_of(e, v4);
+
+	if (!there) {
+		if (at)
+			__atomic_store_n(at, 0, __ATOMIC_RELEASE);
+		return;
+	}
+	if (at)
+		return;
+	at = own_of(e, 0);
+	if (at)
+		__atomic_store_n(at, v4, __ATOMIC_RELEASE);
+	else
+		e->runtime->own_more = 1;
+}
+
+static void fill_addrs(struct ebpf *e)
+{
+	struct abi_addr key, next;
+	bool first = true;
+
+	for (size_t i = 0; i < ABI_OWN; i++) {
+		struct abi_addr a = { .w = { 0, 0, __builtin_bswap32(0xffff), e->runtime->own[i] } };
+		uint32_t one;
+		if (bpf_map_lookup_elem(e->host_addrs.fd, &a, &one))
+			shortcut_addr(e, &a, false);
+	}
+	e->runtime->own_more = 0;
+	for (; bpf_map_get_next_key(e->host_addrs.fd, first ? NULL : &key, &next) == 0; key = next, first = false)
+		shortcut_addr(e, &next, true);
+}
+
+/* ---- ways and links, of XDP ---- */
+
+void shortcut_ways(struct ebpf *e)
+{
+	__atomic_add_fetch(&e->runtime->ways, 1, __ATOMIC_RELEASE);
+}
+
+void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l)
+{
+	struct abi_runtime *rt = e->runtime;
+
+	if (!l && rt->link_ifindex == ifindex)
+		__atomic_store_n(&rt->link_ifindex, 0, __ATOMIC_RELEASE);
+	if (l && (!rt->link_ifindex || rt->link_ifindex == ifindex)) {
+		uint64_t word;
+		memcpy(&word, l, sizeof(word));
+		__atomic_store_n((uint64_t *)(void *)&rt->link, word, __ATOMIC_RELEASE);
+		__atomic_store_n(&rt->link_ifindex, ifindex, __ATOMIC_RELEASE);
+	}
+	shortcut_ways(e);
+}
+
+static void fill_link(struct ebpf *e)
+{
+	uint32_t ifindex = e->runtime->link_ifindex;
+	struct abi_link l;
+
+	if (ifindex)
+		shortcut_link(e, ifindex, bpf_map_lookup_elem(e->links.fd, &ifindex, &l) ? NULL : &l);
+}
+
+void shortcuts_fill(struct ebpf *e)
+{
+	fill_ports(e);
+	fill_addrs(e);
+	fill_link(e);
+	shortcut_ways(e);
+}
