@@ -59,7 +59,8 @@ static __always_inline void note_other_port(void)
  * Some connection has p's own port at k->peer, or had: looks for p's flow among the other ports it may have got, from
  * the first on. True when found, at k; else k->pport is the one a new flow may have (0 = none free): one that nobody
  * has, or whose connection closed so long ago that the task has forgotten it; else that of whichever closed first. A
- * task that still remembers that one makes the client ask again, after which it takes it.
+ * task that still remembers that one makes the client ask again, after which it takes it. Datagrams have no end: of those,
+ * whichever rests longest.
  */
 ONCE int flow_probe(struct abi_flow_key *key, const struct packet *p)
 {
@@ -79,7 +80,7 @@ ONCE int flow_probe(struct abi_flow_key *key, const struct packet *p)
 		}
 		if (same_flow(f, p))
 			return true;
-		if (unused || f->state != FLOW_CLOSED)
+		if (unused || (f->state != FLOW_CLOSED && k.proto != IPPROTO_UDP))
 			continue;
 		now = now ? now : bpf_ktime_get_coarse_ns();
 		if (now - f->seen_ns > FLOW_REUSE_NS)

@@ -103,6 +103,15 @@ static __always_inline struct abi_choice_key choice_key(const struct packet *p)
 }
 
 /*
+ * Does an old flow go on there? Datagrams only while it serves: nobody waits for them when it stops, it may drain because
+ * its machine is silent, and what comes from this port now may be another socket's.
+ */
+static __always_inline bool keeps(const struct abi_backend *b, __u8 proto)
+{
+	return proto == IPPROTO_UDP ? b && b->state == BACKEND_SERVING : takes_old(b);
+}
+
+/*
  * Whom the flow was given to, while that one takes its packets; 0 = not remembered. p is not its SYN. *settles: until
  * now by its SYN alone.
  */
@@ -114,19 +123,10 @@ static __always_inline __u32 recall(const struct abi_choice_key *k, bool *settle
 
 	c = c ? c : syn;
 	b = c ? backend_of(c->backend) : 0;
-	if (!b || b->uid != c->uid || !takes_old(b))
+	if (!b || b->uid != c->uid || !keeps(b, k->proto))
 		return 0;
 	*settles = syn != 0;
 	return c->backend;
-}
-
-/*
- * Does an unremembered flow go on there? Datagrams only while it serves: nobody waits for them when it stops, and it may
- * drain because its machine is silent.
- */
-static __always_inline bool keeps(const struct abi_backend *b, __u8 proto)
-{
-	return proto == IPPROTO_UDP ? b && b->state == BACKEND_SERVING : takes_old(b);
 }
 
 /* A task that is to get nothing new, for traffic was switched elsewhere, keeps what it hears from soon. */

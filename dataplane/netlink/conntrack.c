@@ -47,6 +47,10 @@ void ct_take(void *arg, int type, const void *p, size_t n)
 		return;
 	if (!f.zoned)
 		f.zoned = u16_of(nfnl_find(p, n, CTA_ZONE), &f.zone);
+	if (nfnl_value(nfnl_find(p, n, CTA_TIMEOUT), &f.left_s, sizeof(f.left_s)))
+		f.left_s = ntohl(f.left_s);
+	f.answered = ntohl(status) & IPS_SEEN_REPLY;
+	f.stream = ntohl(status) & IPS_ASSURED;
 	if (ntohl(status) & IPS_DST_NAT)
 		vec_push(out, f);
 }

@@ -16,6 +16,8 @@ struct ct_flow {
 	uint16_t sport, dport; /* as it began */
 	struct dp_ip answers;  /* who answers: the task behind dst */
 	uint32_t id;           /* as the kernel wrote it */
+	uint32_t left_s;       /* until it is forgotten when nothing more comes */
+	bool answered, stream; /* packets came both ways; also after the first two seconds */
 	uint16_t zone;
 	bool zoned, zone_of_tuple;
 };

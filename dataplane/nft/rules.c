@@ -60,6 +60,12 @@ void rules_elem(struct rules *r, const char *data, const char *fmt, ...)
 	put(&r->elems, key, xstrdup(data));
 }
 
+void rules_takes(struct rules *r, const struct ebpf_backend *b, const struct dp_ip *ip)
+{
+	if (b->state == DP_SERVING)
+		put(&r->takes, IP(ip), xstrdup(""));
+}
+
 void rules_chain(struct rules *r, const char *name, struct buf *body)
 {
 	put(&r->chains, name, buf_take_str(body));
@@ -137,6 +143,7 @@ static void mesh_port(struct rules *r, const struct rules_in *in, const struct e
 		uint8_t mac[6];
 		if (!f)
 			continue;
+		rules_takes(r, b, &f->answer);
 		CLEAN_FREE char *to = xasprintf("%s . %u", IP(&f->answer), p->target);
 		dp_mac_of(&b->ip, mac);
 		rules_elem(r, to, "here\n0x%08x . %s . %u", rules_task_mark(&b->ip), proto, p->published);
@@ -287,9 +294,19 @@ void rules_build(const struct rules_in *in, struct rules *out)
 	rules_standing(out, in);
 }
 
+/* Who asked once has its answer. A stream, or who waits for an answer, keeps its task. */
+#define RESTS_S 2
+
+bool rules_moves(const struct rules *a, const struct rules *b, const struct ct_flow *f, uint32_t quiet_s)
+{
+	return f->protocol == IPPROTO_UDP && f->answered && quiet_s >= RESTS_S && map_has(&a->takes, IP(&f->answers)) &&
+	       !map_has(&b->takes, IP(&f->answers));
+}
+
 void rules_fini(struct rules *r)
 {
-	struct map *maps[] = { &r->elems, &r->chains, &r->counters, &r->routes, &r->stale_chains, &r->stale_counters };
+	struct map *maps[] = { &r->elems, &r->chains,       &r->counters,      &r->routes,
+		               &r->takes, &r->stale_chains, &r->stale_counters };
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
 		MAP_FOREACH(maps[i], e)
 			free(e->value);

@@ -14,7 +14,8 @@
  *         connection that began then stays untranslated. So a daemon that starts changes what differs and no more: the
  *         set "standing" holds the hash of each chain's text, and one of all that never changes.
  * Flows:  connections to tasks of this node are connection tracking's. What is passed on is remembered in maps that
- *         the rules themselves fill ("flows", "syns", "ended", "datagrams"), for as long as its task is "live".
+ *         the rules themselves fill ("flows", "syns", "ended", "datagrams"), for as long as its task is "live"; datagrams
+ *         while it is "serving": to a table of flows, a client's port that is used again is the flow of before.
  * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
  *         Connections that other nodes took in: conntrack mark, 31 bits of the node's address, and 1 << 31 when the
  *         task must not see the client (it has the same address as something of its own).
@@ -22,6 +23,7 @@
 #ifndef DATAPLANE_NFT_RULES_H
 #define DATAPLANE_NFT_RULES_H
 
+#include "dataplane/netlink/conntrack.h"
 #include "dataplane/nft/read.h"
 #include "dataplane/plan.h"
 
@@ -56,6 +58,7 @@ struct rules {
 	struct map chains;   /* name -> rules, one a line */
 	struct map counters; /* names */
 	struct map routes;   /* destination -> struct rules_route */
+	struct map takes;    /* addresses of tasks that datagrams to a service are translated to, while they serve */
 	struct map stale_chains,
 		stale_counters; /* as those: they stand, nothing names them, the next change removes them */
 };
@@ -115,6 +118,8 @@ void rules_frames_text(const struct rules_in *in, struct buf *out);
  */
 void rules_prepare_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
 void rules_change_text(const char *mark, const struct rules *a, const struct rules *b, struct buf *out);
+/* Between them f is to be forgotten: an answered question whose task takes nothing new any more. quiet_s: nothing came since. */
+bool rules_moves(const struct rules *a, const struct rules *b, const struct ct_flow *f, uint32_t quiet_s);
 /* Once that is in force: what a alone had is stale in b. */
 void rules_changed(const struct rules *a, struct rules *b);
 

@@ -35,6 +35,7 @@ static const struct {
 	{ "map published_lo", "type inet_proto . inet_service : verdict" },
 	{ "map live", "type mark : verdict" },
 	{ "map live_at", "type mark : ipv4_addr" },
+	{ "map serving", "type mark : verdict" },
 	{ "map hostports", "type inet_proto . inet_service : ipv4_addr . inet_service" },
 	{ "map here", "type mark . inet_proto . inet_service : ipv4_addr . inet_service" },
 	{ "map tunnelled", "type ether_addr . inet_proto . inet_service : ipv4_addr . inet_service" },
@@ -162,7 +163,7 @@ static const char base[] =
 	"}\n"
 	"chain recall_datagram {\n"
 	" meta mark set @K map @datagrams\n"
-	" meta mark vmap @live\n"
+	" meta mark vmap @serving\n"
 	" delete @datagrams { @K : meta mark }\n"
 	"}\n"
 	"chain recall {\n"

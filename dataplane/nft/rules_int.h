@@ -28,6 +28,8 @@ uint32_t rules_task_mark(const struct dp_ip *ip);
 
 /* key: "set\nkey" as nft prints it. */
 void rules_elem(struct rules *r, const char *data, const char *fmt, ...) MESH_PRINTF(3, 4);
+/* b's address, as connections to it are translated. */
+void rules_takes(struct rules *r, const struct ebpf_backend *b, const struct dp_ip *ip);
 /* Takes what body holds. */
 void rules_chain(struct rules *r, const char *name, struct buf *body);
 /* The same for a chain that changes under traffic: rules.h, "Change". */

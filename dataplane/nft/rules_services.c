@@ -41,11 +41,16 @@ static const char *backend_chain(const struct ebpf_backend *b, char out[16])
 	return out;
 }
 
-/* What is remembered goes there as long as the task is there, whatever the set becomes. */
+/*
+ * What is remembered goes there as long as the task is there, whatever the set becomes. Datagrams only while it serves:
+ * nobody waits for them when it stops, and a port that another socket of the client has now is the same flow.
+ */
 static void live(struct rules *r, const struct ebpf_backend *b, const char *chain)
 {
 	CLEAN_FREE char *verdict = xasprintf("goto %s", chain);
 	rules_elem(r, verdict, "live\n0x%08x", rules_task_mark(&b->ip));
+	if (b->state == DP_SERVING)
+		rules_elem(r, verdict, "serving\n0x%08x", rules_task_mark(&b->ip));
 }
 
 static void remote_rules(struct rules *r, const struct rules_in *in, const struct ebpf_backend *b)
@@ -140,9 +145,12 @@ void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vi
 	uint64_t total = 0;
 	if (!svc)
 		return;
-	for (size_t i = 0; i < svc->backends.len; i++)
-		if (dp_ip_is_v4(&svc->backends.data[i].ip))
-			rules_elem(r, "", "%s\n%s", rules_counting[COUNT_VIP_CONNS], IP(&svc->backends.data[i].ip));
+	for (size_t i = 0; i < svc->backends.len; i++) {
+		const struct ebpf_backend *b = &svc->backends.data[i];
+		if (dp_ip_is_v4(&b->ip))
+			rules_elem(r, "", "%s\n%s", rules_counting[COUNT_VIP_CONNS], IP(&b->ip));
+		rules_takes(r, b, &b->ip);
+	}
 	serving(svc, &c);
 	for (size_t i = 0; i < c.len; i++)
 		total += c.data[i]->weight ? c.data[i]->weight : 1;

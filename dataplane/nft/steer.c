@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "dataplane/netlink/netns.h"
 #include "dataplane/wire.h"
 
 struct steer {
@@ -248,6 +249,36 @@ static int load(struct steer *l, const struct rules_in *in, struct rules *want, 
 	return load_all(l, in, want, err);
 }
 
+/* How long a flow of datagrams is remembered; a stream of them. */
+static uint32_t life_s(bool stream)
+{
+	char text[16];
+	int rc = sysctl_get(stream ? "net/netfilter/nf_conntrack_udp_timeout_stream"
+	                           : "net/netfilter/nf_conntrack_udp_timeout",
+	                    text, sizeof(text));
+	return rc ? 0 : (uint32_t)strtoul(text, NULL, 10);
+}
+
+/* Whose task stops taking anything new: what rests there, a later datagram from the same port would go on with. */
+static void forget_resting(struct steer *l, const struct rules *want)
+{
+	struct ct_flows flows = { 0 };
+	uint32_t life[] = { life_s(false), life_s(true) };
+	bool any = false;
+	MAP_FOREACH(&l->now.takes, e)
+		any |= !map_has(&want->takes, e->key);
+	int rc = any ? ct_translated(l->nfnl, &flows) : 0;
+	for (size_t i = 0; i < flows.len; i++) {
+		const struct ct_flow *f = &flows.data[i];
+		uint32_t quiet = life[f->stream] > f->left_s ? life[f->stream] - f->left_s : 0;
+		int failed = rules_moves(&l->now, want, f, quiet) ? ct_forget(l->nfnl, f) : 0;
+		rc = rc ? rc : failed;
+	}
+	if (rc)
+		log_debug("flows of datagrams at a task that ends are not forgotten error=%s", mesh_code_text(rc));
+	vec_fini(&flows);
+}
+
 int steer_commit(struct steer *l, const struct rules_in *in, int vxlan_ifindex, struct mesh_err *err)
 {
 	struct rules want = { 0 };
@@ -257,6 +288,8 @@ int steer_commit(struct steer *l, const struct rules_in *in, int vxlan_ifindex, 
 		rc = load(l, in, &want, err);
 	if (!rc)
 		del_routes(l, &want, vxlan_ifindex);
+	if (!rc)
+		forget_resting(l, &want);
 	l->stands = !rc;
 	rules_fini(rc ? &want : &l->now);
 	if (!rc)

@@ -57,7 +57,7 @@ def count(lab, k):
          "files": len(os.listdir(f"/proc/{pid}/fd"))}
     # What ends by time (connections of a client that went without a word, for hours) is no size to return to.
     c.update({f"nft {o[kind]['name']}": len(o[kind].get("elem", [])) for o in ruleset for kind in ("set", "map")
-              if kind in o and "dynamic" not in o[kind].get("flags", [])})
+              if kind in o and "timeout" not in o[kind].get("flags", [])})
     if lab.driver == "ebpf":
         c.update({f"map {m}": map_entries(lab, k, m) for m in MAPS})
     return c

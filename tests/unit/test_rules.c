@@ -196,10 +196,11 @@ static void test_change_is_small(void **state)
 	/* Of elements only that whoever goes there stays there. */
 	assert_non_null(strstr(buf_str(&text), "add element ip mesh_lb live { 0x6d000007 : goto r_0a000007 }\n"));
 	assert_non_null(strstr(buf_str(&text), "add element ip mesh_lb live_at { 0x6d000007 : 10.0.0.7 }\n"));
+	assert_non_null(strstr(buf_str(&text), "add element ip mesh_lb serving { 0x6d000007 : goto r_0a000007 }\n"));
 	unsigned elements = 0;
 	for (const char *e = buf_str(&text); (e = strstr(e, "element")); e++)
 		elements += strncmp(e, "element ip mesh_lb standing", 27) != 0;
-	assert_int_equal(elements, 2);
+	assert_int_equal(elements, 3);
 	buf_fini(&text);
 	rules_fini(&ra);
 	rules_fini(&rb);
@@ -286,6 +287,10 @@ static void test_old_flows_keep_their_task(void **state)
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000006"), "goto r_0a000006");
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000007"), "goto r_0a000007");
 	assert_string_equal(map_get(&r.elems, "live\n0x6d000005"), "goto l_0a000005");
+	/* Datagrams go elsewhere once it drains. */
+	assert_false(map_has(&r.elems, "serving\n0x6d000006"));
+	assert_string_equal(map_get(&r.elems, "serving\n0x6d000007"), "goto r_0a000007");
+	assert_string_equal(map_get(&r.elems, "serving\n0x6d000005"), "goto l_0a000005");
 	rules_fini(&r);
 	backend(&t, 0)->state = DP_DRAINING;
 	r = build(&t, &in);
@@ -294,6 +299,29 @@ static void test_old_flows_keep_their_task(void **state)
 		"jump recall\ncounter name \"drop_no_backend\" counter name \"refused_0000000000000007\" drop");
 	assert_true(map_has(&r.counters, "refused_0000000000000007"));
 	rules_fini(&r);
+	plan_table_fini(&t);
+}
+
+/* What was asked and answered moves when its task stops serving; who waits, streams or holds a connection does not. */
+static void test_datagrams_that_rest_move(void **state)
+{
+	(void)state;
+	struct plan_table t = table(2);
+	struct rules_in in;
+	struct rules a = build(&t, &in);
+	struct ct_flow f = { .protocol = IPPROTO_UDP, .answers = ip("10.0.1.5"), .answered = true };
+	struct ct_flow tcp = f, other = f, waits = f;
+	tcp.protocol = IPPROTO_TCP;
+	other.answers = ip("10.0.0.99");
+	waits.answered = false;
+	backend(&t, 0)->state = DP_DRAINING;
+	struct rules b = build(&t, &in);
+	assert_false(rules_moves(&a, &a, &f, 9) || rules_moves(&b, &b, &f, 9) || rules_moves(&b, &a, &f, 9));
+	assert_true(rules_moves(&a, &b, &f, 2));
+	assert_false(rules_moves(&a, &b, &f, 1));
+	assert_false(rules_moves(&a, &b, &tcp, 9) || rules_moves(&a, &b, &other, 9) || rules_moves(&a, &b, &waits, 9));
+	rules_fini(&a);
+	rules_fini(&b);
 	plan_table_fini(&t);
 }
 
@@ -451,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_change_is_small),
 		cmocka_unit_test(test_a_change_leaves_what_packets_are_in),
 		cmocka_unit_test(test_old_flows_keep_their_task),
+		cmocka_unit_test(test_datagrams_that_rest_move),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_listed),
 		cmocka_unit_test(test_what_is_left_stays),

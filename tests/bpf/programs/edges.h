@@ -104,8 +104,8 @@ static uint16_t probe(const char *client, const char *dst, uint16_t sport, uint1
 }
 
 /* Gives every client port that a new flow could get, as its task sees it, to somebody else; the third is the oldest. */
-static void take_ports_in(enum abi_flow_state flow_state, const char *client, const char *peer, const char *dst,
-                          uint16_t sport)
+static void take_ports_in(uint8_t proto, enum abi_flow_state flow_state, const char *client, const char *peer,
+                          const char *dst, uint16_t sport)
 {
 	struct timespec now;
 
@@ -113,7 +113,7 @@ static void take_ports_in(enum abi_flow_state flow_state, const char *client, co
 	for (uint32_t i = 0; i < 4; i++) {
 		struct abi_flow_key k = { .tport = htons(80),
 			                  .pport = htons(probe(client, dst, sport, 8081, i)),
-			                  .proto = TCP };
+			                  .proto = proto };
 		struct abi_flow f = { .dst = 1, .client = 2, .state = (uint8_t)flow_state };
 		f.seen_ns = (uint64_t)now.tv_sec * 1000000000 - (i == 2 ? 2 : 1) * 1000000000ULL;
 		inet_pton(AF_INET, "10.0.0.11", &k.task);
@@ -124,7 +124,7 @@ static void take_ports_in(enum abi_flow_state flow_state, const char *client, co
 
 static void take_ports(const char *client, const char *peer, const char *dst, uint16_t sport)
 {
-	take_ports_in(FLOW_OPEN, client, peer, dst, sport);
+	take_ports_in(TCP, FLOW_OPEN, client, peer, dst, sport);
 }
 
 /* A client that dials a task at several addresses, faster than the task forgets, is not refused for it. */
@@ -154,7 +154,36 @@ static void a_port_of_a_closed_connection_is_used_again(void **state)
 
 	(void)state;
 	ebpf_flow_purge(e, &t1);
-	take_ports_in(FLOW_CLOSED, CLIENT, CLIENT, N1, 5000);
+	take_ports_in(TCP, FLOW_CLOSED, CLIENT, CLIENT, N1, 5000);
+	row.out.src = CLIENT;
+	row.out.sport = answer.in.dport = probe(CLIENT, N1, 5000, 8081, 2);
+	run_row(&row);
+	run_row(&answer);
+	ebpf_flow_purge(e, &t1);
+}
+
+/* Datagrams say no end: a client of many sockets that dials several addresses would run out of ports in time. */
+static void a_port_where_datagrams_rest_is_used_again(void **state)
+{
+	struct row row = { "of those that rest, the longest",
+		           PROG_UPLINK,
+		           UP0,
+		           { C(8081), .proto = UDP },
+		           TC_ACT_REDIRECT,
+		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = UDP, .ttl = 63 } };
+	struct row answer = {
+		"its answer is its own",
+		PROG_TASK,
+		H1,
+		{ .smac = T1_MAC, .src = "10.0.0.11", .dst = CLIENT, .sport = 80, .proto = UDP },
+		TC_ACT_REDIRECT,
+		.out = { .src = N1, .dst = CLIENT, .sport = 8081, .dport = 5000, .proto = UDP, .ttl = 63 }
+	};
+	struct dp_ip t1 = ip_of("10.0.0.11");
+
+	(void)state;
+	ebpf_flow_purge(e, &t1);
+	take_ports_in(UDP, FLOW_OPEN, CLIENT, CLIENT, N1, 5000);
 	row.out.src = CLIENT;
 	row.out.sport = answer.in.dport = probe(CLIENT, N1, 5000, 8081, 2);
 	run_row(&row);

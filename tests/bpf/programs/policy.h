@@ -261,6 +261,31 @@ static void datagrams_through_a_switch(void **state)
 	ebpf_del_service(e, 77);
 }
 
+/* Remembered or not: nobody waits for datagrams when a task stops. */
+static void datagrams_leave_who_drains(void **state)
+{
+	enum dp_backend_state states[CROWD];
+	unsigned there = 0;
+
+	(void)state;
+	empty_choices();
+	for (int i = 0; i < CROWD; i++)
+		states[i] = i < 2 ? DP_SERVING : DP_BACKEND_STATE_MAX;
+	set_affine(states, NULL, 0);
+	set_port(8099, 77, false);
+	states[2] = DP_SERVING;
+	set_affine(states, NULL, 0);
+	for (int f = 0; f < 100; f++)
+		there += datagram_goes_to(f) == 0;
+	assert_in_range(there, 25, 75);
+	assert_in_range(table_stats("choices").used, 10, 100);
+	states[0] = DP_DRAINING;
+	set_affine(states, NULL, 0);
+	for (int f = 0; f < 100; f++)
+		assert_int_not_equal(datagram_goes_to(f), 0);
+	ebpf_del_service(e, 77);
+}
+
 static void age_affinity(uint64_t seconds)
 {
 	int fd = e->table_fd[TABLE_AFFINITY];
