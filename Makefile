@@ -172,12 +172,10 @@ model: $(B)/tests/bpf/test_differential ## the packet path against a naive model
 # Only what the guest needs; where it cannot be had, tests/vm/boot.sh says so and skips.
 vm-deps:
 	$(Q)$(call install_missing,qemu-system-x86 kmod cpio busybox-static) || echo "qemu, kmod or cpio cannot be installed here"
-# Twice what it needs on an idle machine; everything takes hours.
-VM_SECONDS ?= $(if $(filter all,$(VM_TESTS)),14400,2400)
 check-vm: deps vm-deps ## on Debian's stock kernel in qemu: 15 minutes; VM_TESTS=all or a pytest word for more (skips where qemu is missing)
 	$(THEN) run-check-vm
-run-check-vm: all tests images
-	$(Q)tests/vm/boot.sh $(B) tests/vm/stock.sh $(VM_SECONDS); rc=$$?; [ $$rc = 77 ] && exit 0; exit $$rc
+run-check-vm: all tests images $(B)/bench/loadgen $(N)/meshd
+	$(Q)tests/vm/check.sh $(B) $(VM_SECONDS)
 includes: ## check that includes only point where docs/architecture.md says they may
 	$(Q)/usr/bin/python3 tests/includes.py
 golden-update: all tests ## rewrite the golden files from what the code says now

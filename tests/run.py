@@ -3,6 +3,7 @@
 """Runs the test rings, cheapest first, and prints `N passed, N failed, N skipped`.
 
   tests/run.py [--build DIR] [-k WORD] [RING ...]     rings: unit golden sim bpf fuzz netns api
+  WORD: part of a C test's path; for netns and api what pytest's -k takes, or a file of the ring (test_mesh.py)
 """
 import argparse
 import glob
@@ -68,8 +69,9 @@ def run_pytest(ring, build, word, tally):
     if not glob.glob(os.path.join(directory, "test_*.py")):
         return
     report = os.path.join(build, f"report-{ring}.xml")
-    cmd = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}", directory]
-    if word:
+    cmd = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
+    cmd += [os.path.join(directory, word) if word.endswith(".py") else directory]
+    if word and not word.endswith(".py"):
         cmd += ["-k", word]
     env = dict(os.environ, MESH_BUILD=os.path.abspath(build), PYTHONDONTWRITEBYTECODE="1")
     rc = subprocess.run(cmd, cwd=ROOT, env=env).returncode
