@@ -42,8 +42,8 @@ static __noinline int on_packet(ctx_t *ctx)
 	if (!is_published(port) || port.kind != PORT_MESH || !is_host_addr(p.daddr) || !is_for_us(ctx, p.dmac))
 		return CTX_PASS;
 	struct iphdr *ip = data_of(ctx) + IP_OFF;
-	void *l4 = data_of(ctx) + L4_OFF(&p);
-	if ((void *)(ip + 1) > end_of(ctx) || l4 + sizeof(struct tcphdr) > end_of(ctx) || is_unfinished(ip, l4))
+	__u16 *check = data_of(ctx) + L4_OFF(&p) + CHECK_OFF(p.proto);
+	if ((void *)(ip + 1) > end_of(ctx) || (void *)(check + 1) > end_of(ctx) || is_unfinished(ip, *check))
 		return CTX_PASS;
 	int rc = dial(ctx, &p, port, &o, &d);
 	if (rc != DIALLED)
@@ -62,11 +62,11 @@ static __noinline int on_packet(ctx_t *ctx)
 /* Whole, of one piece, and from an address of ours, as tasks' answers are. */
 static __always_inline bool is_answer(const ctx_t *ctx, const struct ethhdr *eth, const struct iphdr *ip)
 {
-	const void *l4 = ip + 1;
+	const void *l4 = ip + 1, *check = l4 + CHECK_OFF(ip->protocol);
 
 	return eth->h_proto == bpf_htons(ETH_P_IP) && is_answer_mac(eth->h_dest) && *(const __u8 *)ip == 0x45 &&
 	       !(ip->frag_off & bpf_htons(0x3fff)) && (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP) &&
-	       !is_unfinished(ip, l4) && is_host_addr(ip->saddr);
+	       !is_unfinished(ip, *(const __u16 *)check) && is_host_addr(ip->saddr);
 }
 
 static __noinline int on_tunnelled(ctx_t *ctx)

@@ -26,6 +26,29 @@ static __always_inline bool is_icmp(struct __sk_buff *skb)
 	return (void *)(ip + 1) <= end_of(skb) && ip->protocol == IPPROTO_ICMP;
 }
 
+/*
+ * The transport sum by arithmetic, where nobody is to finish it: addrs and ports are what is added. False: it is for the
+ * kernel's helpers, each of which costs as much as a hot lookup.
+ */
+static __always_inline bool sum_in_place(struct __sk_buff *skb, const struct packet *p, __u32 addrs, __u32 ports)
+{
+	void *data = data_of(skb), *end = end_of(skb);
+	struct iphdr *ip = data + IP_OFF;
+	__u16 *check = data + L4_OFF(p) + CHECK_OFF(p->proto);
+	__u64 sum = (__u64)addrs + ports;
+
+	if (segment_of(skb) || (void *)(ip + 1) > end || (void *)(check + 1) > end || is_unfinished(ip, *check))
+		return false;
+	if (p->proto == IPPROTO_UDP && !*check)
+		return true;
+	sum = (__u16)~fold16(sum + (__u16) ~*check);
+	*check = !sum && p->proto == IPPROTO_UDP ? 0xffff : (__u16)sum;
+	/* Of a sum of the whole packet by the device only the addresses are left: the IP header sums to nothing. */
+	if (addrs)
+		bpf_csum_update(skb, ~addrs);
+	return true;
+}
+
 /* Rewrites addresses, ports and TTL with all sums. 0 or -1. p still holds what was parsed. */
 static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p, const struct rewrite *r)
 {
@@ -34,13 +57,15 @@ static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p
 	bool addr_change = p->saddr != r->saddr || p->daddr != r->daddr;
 	bool port_change = p->sport != r->sport || p->dport != r->dport;
 
+	if (!has_ports(p) || p->fragment)
+		return rewrite_header(skb, p, r, addrs);
+	bool done = sum_in_place(skb, p, addr_change ? addrs : 0, port_change ? ports : 0);
 	if (rewrite_header(skb, p, r, addrs))
 		return -1;
-	if (!has_ports(p) || p->fragment)
+	if (done)
 		return 0;
 	__u64 flags = p->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 off =
-		L4_OFF(p) + (p->proto == IPPROTO_UDP ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
+	__u32 off = L4_OFF(p) + CHECK_OFF(p->proto);
 	if (addr_change && bpf_l4_csum_replace(skb, off, 0, addrs, flags | BPF_F_PSEUDO_HDR))
 		return -1;
 	if (port_change && bpf_l4_csum_replace(skb, off, 0, ports, flags))

@@ -119,18 +119,4 @@ static __always_inline int send_out(ctx_t *ctx, const struct way_out *out)
 	return out->turns ? XDP_TX : (int)bpf_redirect(out->ifindex, 0);
 }
 
-/*
- * Whoever leaves a transport sum to a device puts the pseudo header's there for it to begin with. A finished sum looks
- * like that once in 65536 packets; the tc program, which knows, has those as well. The frame's TCP or UDP header is whole.
- */
-static __always_inline bool is_unfinished(const struct iphdr *ip, const void *l4)
-{
-	__u16 len = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	__u64 sum = (__u64)ip->saddr + ip->daddr + bpf_htons(ip->protocol) + bpf_htons(len);
-	__u16 check =
-		ip->protocol == IPPROTO_TCP ? ((const struct tcphdr *)l4)->check : ((const struct udphdr *)l4)->check;
-
-	return fold16(sum + (__u16)~check) == 0xffff;
-}
-
 #endif
