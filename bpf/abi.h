@@ -61,7 +61,7 @@ enum abi_drop {
 		DROP_MAX
 };
 
-/* What happened on purpose: per-CPU counter map "events". */
+/* What happened on purpose: "events", PERCPU_ARRAY of one struct abi_events. */
 #define ABI_EVENTS(X)                                                                                                  \
 	X(INGRESS, "ingress", "packets to published ports, chosen a task here")                                        \
 	X(SECOND_CHANCE, "second_chance", "packets passed on to another task because theirs is gone")                  \
@@ -89,6 +89,9 @@ enum abi_event {
 	ABI_EVENTS(X)
 #undef X
 		EVENT_MAX
+};
+struct abi_events {
+	__u64 n[EVENT_MAX];
 };
 
 /* Load-time configuration: "const volatile struct abi_config config" of every program. */

@@ -41,6 +41,9 @@ static __always_inline void *end_of(const ctx_t *ctx)
 
 #ifdef MESH_XDP
 
+/* Room for outer headers is made before the frame. */
+#define ETH_STAYS 1
+
 static __always_inline long xdp_load(ctx_t *ctx, __u32 off, void *to, __u32 n)
 {
 	return bpf_xdp_load_bytes(ctx, off, to, n);
@@ -89,6 +92,9 @@ static __always_inline void pull(ctx_t *ctx, __u32 n)
 }
 
 #else
+
+/* It is made behind the Ethernet header, which becomes the outer one. */
+#define ETH_STAYS 0
 
 static __always_inline __u32 len_of(const ctx_t *ctx)
 {

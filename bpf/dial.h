@@ -25,7 +25,7 @@ struct target {
 	__be32 node; /* 0 = this one */
 	__u32 ifindex;
 	__u32 task;
-	__u8 mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN] MAC;
 	__u8 serving;
 };
 
@@ -54,7 +54,7 @@ static __always_inline bool target_of_backend(struct target *t, __u32 i)
 	t->ifindex = b->ifindex;
 	t->task = 0;
 	t->serving = takes_new(b);
-	__builtin_memcpy(t->mac, b->mac, ETH_ALEN);
+	copy_mac(t->mac, b->mac);
 	return true;
 }
 
@@ -68,7 +68,7 @@ static __always_inline void target_of_endpoint(struct target *t, const struct ab
 	t->ifindex = ep->ifindex;
 	t->task = ep->task;
 	t->serving = !b || takes_new(b);
-	__builtin_memcpy(t->mac, ep->mac, ETH_ALEN);
+	copy_mac(t->mac, ep->mac);
 }
 
 /* What a TCP or UDP port is, read at once. */
@@ -176,7 +176,7 @@ static __always_inline int dial_mesh(const struct packet *p, struct abi_publishe
 	if (s && remembered_before(s, p))
 		return NOT_KNOWN;
 	if (s)
-		d->c = choose(s, p);
+		choose(s, p, &d->c);
 	if (!s || !target_of_backend(&d->t, d->c.backend)) {
 		add_refused(s);
 		return drop(DROP_NO_BACKEND);
@@ -204,10 +204,10 @@ static __always_inline int address_to(ctx_t *ctx, const struct packet *p, const 
                                       const struct origin *o)
 {
 	__be32 node = o->node ? o->node : config.self.w[3];
-	__u8 mac[ETH_ALEN] = { 0x02, MAC_MARK | o->mac_flags };
+	half_mac mac[3] = { bpf_htons(0x0200 | MAC_MARK | o->mac_flags) };
 	struct rewrite r = rewrite_of(p);
 
-	__builtin_memcpy(mac + 2, &node, 4);
+	__builtin_memcpy(mac + 1, &node, 4);
 	r.hops = o->hops;
 	/* No transport sum covers what changes. */
 	if (r.hops && rewrite_header(ctx, p, &r, 0))

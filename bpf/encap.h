@@ -33,7 +33,7 @@ static __attribute__((noinline, unused)) int encapsulate(struct __sk_buff *skb, 
 	nh.ipv4_nh = way->next_hop;
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
 		return FOR_DEVICE;
-	if (write_outer(skb, &in, node, vni, next_id(skb)))
+	if (write_outer(skb, &in, node, vni, next_id(skb, events_of())))
 		return -1;
 	return bpf_redirect_neigh(ifindex, &nh, sizeof(nh), 0);
 }
@@ -101,7 +101,7 @@ static __always_inline bool decapsulate(struct __sk_buff *skb, struct arrival *a
 		return false;
 	/* What was verified outside says nothing about the inside. */
 	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
-	count(&events, EVENT_DECAP);
+	event_add(EVENT_DECAP);
 	data = data_of(skb);
 	if (data + ETH_HLEN <= end_of(skb))
 		__builtin_memcpy(data, mac, ETH_HLEN);

@@ -35,8 +35,8 @@ static __noinline void fragment_note(struct __sk_buff *skb, const struct packet 
 		                  .node = node,
 		                  .vni = vni,
 		                  .hops = p->ttl - ip->ttl };
-	__builtin_memcpy(v.dmac, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(v.smac, eth->h_source, ETH_ALEN);
+	copy_mac(v.dmac, eth->h_dest);
+	copy_mac(v.smac, eth->h_source);
 	insert(&fragments, TABLE_FRAGMENTS, &k, &v);
 }
 

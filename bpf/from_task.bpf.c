@@ -32,7 +32,7 @@ static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface 
 	struct abi_endpoint *ep;
 	struct ethhdr *eth;
 	struct arp4 *a;
-	__u8 mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN] MAC;
 	__be32 tip;
 
 	pull(skb, ETH_HLEN + sizeof(*a));
@@ -50,20 +50,20 @@ static __always_inline int on_arp(struct __sk_buff *skb, const struct abi_iface 
 	if (!same_mac(a->smac, i->mac))
 		return drop(DROP_SPOOF);
 	if (tip == i->gateway.w[3] || vip_of(tip)) {
-		__builtin_memcpy(mac, i->host_mac, ETH_ALEN);
+		copy_mac(mac, i->host_mac);
 	} else {
 		ep = endpoint_of(i->vni, tip);
 		if (!ep && !detour_of(i, tip, 0, 0, 0))
 			return drop(DROP_ARP_UNKNOWN);
-		__builtin_memcpy(mac, ep ? ep->mac : i->host_mac, ETH_ALEN);
+		copy_mac(mac, ep ? ep->mac : i->host_mac);
 	}
 	a->op = bpf_htons(ARP_REPLY);
 	a->tip = a->sip;
-	__builtin_memcpy(a->tmac, a->smac, ETH_ALEN);
+	copy_mac(a->tmac, a->smac);
 	a->sip = tip;
-	__builtin_memcpy(a->smac, mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	copy_mac(a->smac, mac);
+	copy_mac(eth->h_dest, eth->h_source);
+	copy_mac(eth->h_source, mac);
 	event(ARP);
 	return bounce(skb);
 }

@@ -145,7 +145,8 @@ SUBPROG int icmp_take_in(struct __sk_buff *skb)
 		s = service_of(x.service);
 		if (!s)
 			return TC_ACT_UNSPEC;
-		struct choice c = choose(s, &x.c);
+		struct choice c = {};
+		choose(s, &x.c, &c);
 		if (!target_of_backend(&x.t, c.backend))
 			return TC_ACT_UNSPEC;
 		take_choice(s, &x.c, &c);

@@ -250,19 +250,18 @@ static __always_inline bool remembered_before(const struct abi_service *s, const
 	return config.handover && s->prev && may_be_older_connection(p) && !recall(&k, &settles);
 }
 
-/* The backend for a packet at its ingress. */
-static __always_inline struct choice choose(struct abi_service *s, const struct packet *p)
+/* The backend for a packet at its ingress. c is zero. */
+static __always_inline void choose(struct abi_service *s, const struct packet *p, struct choice *c)
 {
 	__u32 flags = *(volatile __u32 *)&s->flags, hash = flow_hash(p, flags);
 	__u64 old = *(volatile __u64 *)&s->prev;
-	struct choice c = { .backend = slot_of(*(volatile __u64 *)&s->cur, hash) };
 
-	if ((flags & SERVICE_AFFINITY) && choose_affine(s, p, &c))
-		return c;
+	c->backend = slot_of(*(volatile __u64 *)&s->cur, hash);
+	if ((flags & SERVICE_AFFINITY) && choose_affine(s, p, c))
+		return;
 	__u32 prev = old ? slot_of(old, flow_hash_prev(p, flags, hash)) : 0;
-	if (prev && prev != c.backend)
-		choose_changing(s, p, &c, prev & ~SLOT_LOOKUP);
-	return c;
+	if (prev && prev != c->backend)
+		choose_changing(s, p, c, prev & ~SLOT_LOOKUP);
 }
 
 static __noinline int remember_choice(const struct abi_service *s, const struct packet *p, const struct choice *c)

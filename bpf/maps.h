@@ -102,7 +102,7 @@ LRU_MAP(fragments, struct abi_fragment_key, struct abi_fragment, 65536);
 LRU_MAP(affinity, struct abi_affinity_key, struct abi_affinity, 65536);
 LRU_MAP(socks, struct abi_sock_key, struct abi_sock, 65536);
 PERCPU_COUNTERS(drops, __u64, DROP_MAX);
-PERCPU_COUNTERS(events, __u64, EVENT_MAX);
+PERCPU_COUNTERS(events, struct abi_events, 1);
 PERCPU_COUNTERS(inserted, __u64, TABLE_MAX);
 PERCPU_COUNTERS(seeing, struct abi_seen, 1);
 PERCPU_COUNTERS(ways, struct abi_way, ABI_WAYS);
@@ -201,9 +201,24 @@ static __noinline int note(__u32 i)
 	return 0;
 }
 
-static __always_inline void event_count(enum abi_event i)
+static __always_inline struct abi_events *events_of(void)
 {
-	count(&events, i);
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&events, &zero);
+}
+
+static __always_inline void event_add(__u32 i)
+{
+	struct abi_events *ev = events_of();
+
+	if (ev && i < EVENT_MAX)
+		ev->n[i]++;
+}
+
+static __always_inline void event_count(__u32 i)
+{
+	event_add(i);
 	/* What every packet of a published port has needs no note. */
 	if (i != EVENT_INGRESS && is_seen())
 		note(i);

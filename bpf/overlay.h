@@ -28,11 +28,11 @@ static __noinline int undo_vip(struct __sk_buff *skb, struct packet *p)
 static __always_inline int to_endpoint(struct __sk_buff *skb, struct packet *p, struct abi_endpoint *ep)
 {
 	__u32 ifindex = ep->ifindex;
-	__u8 mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN] MAC;
 
 	if (!ifindex)
 		return drop(DROP_NOT_LOCAL);
-	__builtin_memcpy(mac, ep->mac, ETH_ALEN);
+	copy_mac(mac, ep->mac);
 	if (((ep->flags & ENDPOINT_VIP_FLOWS) || phase() == PHASE_COPYING) && has_ports(p) && !p->fragment) {
 		int rc = undo_vip(skb, p);
 		if (rc)

@@ -43,6 +43,30 @@ struct arp4 {
 
 enum tcp_bits { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
+/*
+ * A MAC address in halves: where neither frame nor stack is known to be aligned to more, clang copies octets, which reads
+ * of more than one then wait for. Whatever holds one begins at an even address.
+ */
+typedef __u16 half_mac __attribute__((may_alias));
+#define MAC __attribute__((aligned(2)))
+
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	half_mac *t = to;
+	const half_mac *f = from;
+
+	t[0] = f[0];
+	t[1] = f[1];
+	t[2] = f[2];
+}
+
+static __always_inline bool same_mac(const void *a, const void *b)
+{
+	const half_mac *x = a, *y = b;
+
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+}
+
 struct packet {
 	__be32 saddr, daddr;
 	__be16 sport, dport; /* zero for anything but TCP and UDP */
@@ -55,7 +79,7 @@ struct packet {
 	__be16 id;
 	__u32 l4; /* offset from the frame's start */
 	__u32 in; /* the device it came by; the VXLAN device for what came through a tunnel, whoever took that off */
-	__u8 smac[ETH_ALEN], dmac[ETH_ALEN];
+	__u8 smac[ETH_ALEN] MAC, dmac[ETH_ALEN] MAC;
 };
 
 static __always_inline int drop(enum abi_drop reason)
@@ -141,8 +165,8 @@ static __always_inline int parse4(ctx_t *ctx, struct packet *p)
 
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
 		return -1;
-	__builtin_memcpy(p->smac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(p->dmac, eth->h_dest, ETH_ALEN);
+	copy_mac(p->smac, eth->h_source);
+	copy_mac(p->dmac, eth->h_dest);
 	p->saddr = ip->saddr;
 	p->daddr = ip->daddr;
 	p->proto = ip->protocol;
@@ -228,35 +252,36 @@ static __always_inline int rewrite_header(ctx_t *ctx, const struct packet *p, co
 	return 0;
 }
 
-static __always_inline int set_macs(ctx_t *ctx, const __u8 *dst, const __u8 *src)
+static __always_inline int set_macs(ctx_t *ctx, const void *dst, const void *src)
 {
 	struct ethhdr *eth = data_of(ctx);
 
 	if ((void *)(eth + 1) > end_of(ctx))
 		return -1;
-	__builtin_memcpy(eth->h_dest, dst, ETH_ALEN);
+	copy_mac(eth->h_dest, dst);
 	if (src)
-		__builtin_memcpy(eth->h_source, src, ETH_ALEN);
+		copy_mac(eth->h_source, src);
 	return 0;
 }
 
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
-}
-
-static __always_inline bool is_host_addr(__be32 a)
+static __always_inline bool is_own_addr(const struct abi_runtime *rt, __be32 a)
 {
 	struct abi_addr key = addr4(a);
-	struct abi_runtime *rt = runtime_of();
 
-	if (!rt || !a)
+	if (!a)
 		return false;
 #pragma unroll
 	for (int i = 0; i < ABI_OWN; i++)
 		if (rt->own[i] == a)
 			return true;
 	return rt->own_more && bpf_map_lookup_elem(&host_addrs, &key);
+}
+
+static __always_inline bool is_host_addr(__be32 a)
+{
+	struct abi_runtime *rt = runtime_of();
+
+	return rt && is_own_addr(rt, a);
 }
 
 #endif

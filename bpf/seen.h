@@ -147,7 +147,7 @@ static __always_inline void send_seen(struct abi_seen *s, __u8 verdict)
 	s->time_ns = bpf_ktime_get_ns();
 	/* No wakeup: it is read at intervals, while somebody watches. */
 	if (bpf_ringbuf_output(&seen, s, sizeof(*s), BPF_RB_NO_WAKEUP))
-		count(&events, EVENT_UNSEEN);
+		event_add(EVENT_UNSEEN);
 }
 
 SEEN_FN int seen_drop(__u32 reason)

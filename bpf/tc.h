@@ -9,7 +9,7 @@
 
 #include "bpf/packet.h"
 
-static const __u8 zero_mac[ETH_ALEN] = {};
+static const __u8 zero_mac[ETH_ALEN] MAC = {};
 
 /*
  * Asked first, by programs whose main path is a function beside these: together their frames would be more than

@@ -24,7 +24,7 @@ _Static_assert(OUTER_LEN == 50, "outer headers");
 
 /* Inner source MAC of what an ingress sends on; destination MAC of answers: bpf/ingress.h. */
 enum { MAC_MARK = 0x4c, MAC_HOP = 1, MAC_MASQ = 2 };
-static const __u8 reply_mac[ETH_ALEN] = { 0x02, 0x50, 0, 0, 0, 1 };
+static const __u8 reply_mac[ETH_ALEN] MAC = { 0x02, 0x50, 0, 0, 0, 1 };
 
 static __always_inline bool is_answer_mac(const __u8 *mac)
 {
@@ -70,7 +70,8 @@ static __always_inline int read_inner(ctx_t *ctx, struct inner *in)
 
 	if ((void *)l4 > end)
 		return -1;
-	__builtin_memcpy(&in->eth, data, ETH_HLEN);
+	if (!ETH_STAYS)
+		__builtin_memcpy(&in->eth, data, ETH_HLEN);
 	in->ecn = ip->tos & ECN_MASK;
 	in->hash = ip->saddr * 0x9e3779b1U ^ ip->daddr * 0x85ebca77U;
 	in->heads = IP_OFF + ip->ihl * 4 + sizeof(struct udphdr);
@@ -102,15 +103,12 @@ static __always_inline __u32 sum_half(__be32 x)
 }
 
 /* The node counts what it sends this way; the count names datagrams should a router have to cut them. */
-static __always_inline __u16 next_id(const ctx_t *ctx)
+static __always_inline __u16 next_id(const ctx_t *ctx, struct abi_events *ev)
 {
-	__u32 i = EVENT_ENCAP;
-	__u64 *n = bpf_map_lookup_elem(&events, &i);
-
-	if (!n)
+	if (!ev)
 		return 0;
-	*n += packets_of(ctx);
-	return (__u16)(*n + bpf_get_smp_processor_id() * 0x3d09);
+	ev->n[EVENT_ENCAP] += packets_of(ctx);
+	return (__u16)(ev->n[EVENT_ENCAP] + bpf_get_smp_processor_id() * 0x3d09);
 }
 
 static __always_inline int write_outer(ctx_t *ctx, const struct inner *in, __be32 node, __u32 vni, __u16 id)
@@ -138,6 +136,8 @@ static __always_inline int write_outer(ctx_t *ctx, const struct inner *in, __be3
 	udp->check = 0;
 	vx->flags = VXLAN_HAS_VNI;
 	vx->vni = bpf_htonl(vni << 8);
+	if (ETH_STAYS)
+		return 0;
 	__builtin_memcpy(eth, &in->eth, ETH_HLEN);
 	/* Where the device gave the sum of the whole packet, what was added belongs to it; an IP header sums to nothing. */
 	sum = (__u64)udp->source + udp->dest + udp->len + sum_half(vx->flags) + sum_half(vx->vni);

@@ -20,36 +20,35 @@ struct way_out {
 	__u32 ifindex;
 	__u32 mtu;  /* of the route; find_out() */
 	bool turns; /* out of where it came in */
-	__u8 dmac[ETH_ALEN], smac[ETH_ALEN];
+	__u8 dmac[ETH_ALEN] MAC, smac[ETH_ALEN] MAC;
 };
 
 /* As it is in force now: one of them needs no lookup. */
-static __always_inline struct abi_link *link_of(__u32 ifindex)
+static __always_inline struct abi_link *link_of(struct abi_runtime *rt, __u32 ifindex)
 {
-	struct abi_runtime *rt = runtime_of();
-
-	return rt && rt->link_ifindex == ifindex ? &rt->link : bpf_map_lookup_elem(&links, &ifindex);
+	return rt->link_ifindex == ifindex ? &rt->link : bpf_map_lookup_elem(&links, &ifindex);
 }
 
 /* Is the frame for the device it came by, and not seen because the device listens to everything? */
-static __always_inline bool is_for_us(const ctx_t *ctx, const __u8 *dmac)
+static __always_inline bool is_for_us(const ctx_t *ctx, struct abi_runtime *rt, const void *dmac)
 {
-	struct abi_link *l = link_of(device_of(ctx));
+	struct abi_link *l = link_of(rt, device_of(ctx));
 
 	return l && same_mac(l->mac, dmac);
 }
 
 /* Does the device send for us? */
-static __always_inline bool sends(const ctx_t *ctx, struct way_out *out)
+static __always_inline bool sends(const ctx_t *ctx, struct abi_runtime *rt, struct way_out *out)
 {
-	struct abi_link *l = link_of(out->ifindex);
+	struct abi_link *l = link_of(rt, out->ifindex);
 
 	out->turns = l && out->ifindex == device_of(ctx) && (l->flags & LINK_TURNS);
 	return out->turns || (l && (l->flags & LINK_SENDS));
 }
 
 /* Where IP packets of len bytes to dst leave, if a neighbour is known there and the device sends for us. */
-static __always_inline bool find_out(ctx_t *ctx, __be32 src, __be32 dst, __u16 len, struct way_out *out)
+static __always_inline bool find_out(ctx_t *ctx, struct abi_runtime *rt, __be32 src, __be32 dst, __u16 len,
+                                     struct way_out *out)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
@@ -63,33 +62,35 @@ static __always_inline bool find_out(ctx_t *ctx, __be32 src, __be32 dst, __u16 l
 		return false;
 	out->ifindex = fib.ifindex;
 	out->mtu = fib.mtu_result;
-	__builtin_memcpy(out->dmac, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(out->smac, fib.smac, ETH_ALEN);
-	return sends(ctx, out);
+	copy_mac(out->dmac, fib.dmac);
+	copy_mac(out->smac, fib.smac);
+	return sends(ctx, rt, out);
 }
 
 /* Asks the tables of routes and neighbours. */
 static __noinline bool learn_way(ctx_t *ctx, struct abi_way *w, __be32 node, __u32 generation)
 {
+	struct abi_runtime *rt = runtime_of();
 	struct abi_node *n = node_of(node);
 	struct way_out out;
 
 	w->node = 0;
-	if (!n || !n->ifindex || !find_out(ctx, config.self.w[3], n->next_hop, 1, &out) || out.ifindex != n->ifindex)
+	if (!rt || !n || !n->ifindex || !find_out(ctx, rt, config.self.w[3], n->next_hop, 1, &out) ||
+	    out.ifindex != n->ifindex)
 		return false;
 	w->in = device_of(ctx);
 	w->generation = generation;
 	w->ifindex = out.ifindex;
 	w->mtu = out.mtu < n->mtu ? out.mtu : n->mtu;
 	w->until = bpf_jiffies64() + WAY_TICKS;
-	__builtin_memcpy(w->dmac, out.dmac, ETH_ALEN);
-	__builtin_memcpy(w->smac, out.smac, ETH_ALEN);
+	copy_mac(w->dmac, out.dmac);
+	copy_mac(w->smac, out.smac);
 	w->node = node;
 	return true;
 }
 
 /* The way of a frame to a node, if nothing of it is the stack's. */
-static __always_inline bool find_way(ctx_t *ctx, const struct abi_runtime *rt, __be32 node, struct way_out *out)
+static __always_inline bool find_way(ctx_t *ctx, struct abi_runtime *rt, __be32 node, struct way_out *out)
 {
 	__u32 i = node * 0x9e3779b1U >> 24, generation = *(volatile __u32 *)&rt->ways;
 	struct abi_way *w = bpf_map_lookup_elem(&ways, &i);
@@ -101,9 +102,9 @@ static __always_inline bool find_way(ctx_t *ctx, const struct abi_runtime *rt, _
 	    !learn_way(ctx, w, node, generation))
 		return false;
 	out->ifindex = w->ifindex;
-	__builtin_memcpy(out->dmac, w->dmac, ETH_ALEN);
-	__builtin_memcpy(out->smac, w->smac, ETH_ALEN);
-	return len_of(ctx) + OUTER_LEN - ETH_HLEN <= w->mtu && sends(ctx, out);
+	copy_mac(out->dmac, w->dmac);
+	copy_mac(out->smac, w->smac);
+	return len_of(ctx) + OUTER_LEN - ETH_HLEN <= w->mtu && sends(ctx, rt, out);
 }
 
 static __always_inline int send_out(ctx_t *ctx, const struct way_out *out)
@@ -112,10 +113,9 @@ static __always_inline int send_out(ctx_t *ctx, const struct way_out *out)
 
 	if ((void *)(eth + 1) > end_of(ctx))
 		return drop(DROP_MALFORMED);
-	__builtin_memcpy(eth->h_dest, out->dmac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, out->smac, ETH_ALEN);
+	copy_mac(eth->h_dest, out->dmac);
+	copy_mac(eth->h_source, out->smac);
 	eth->h_proto = bpf_htons(ETH_P_IP);
-	count(&events, EVENT_XDP);
 	return out->turns ? XDP_TX : (int)bpf_redirect(out->ifindex, 0);
 }
 

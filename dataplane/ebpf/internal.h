@@ -282,6 +282,7 @@ void forget_stats(struct ebpf *e, struct dp_stats *out);
 
 /* stats.c: the sum over all CPUs. */
 uint64_t stats_counter(int fd, uint32_t i);
+uint64_t stats_event(const struct ebpf *e, enum abi_event i);
 /* A backend slot gets a new owner. */
 void stats_clear(struct ebpf *e, uint32_t backend);
 

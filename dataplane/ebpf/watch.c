@@ -220,7 +220,7 @@ static int on_event(void *ctx, void *data, size_t n)
 /* Grows while the programs find no room in the ring. */
 static uint64_t unseen(const struct ebpf *e)
 {
-	return stats_counter(bpf_map__fd(e->task->maps.events), EVENT_UNSEEN);
+	return stats_event(e, EVENT_UNSEEN);
 }
 
 uint64_t ebpf_watch_read(struct ebpf *e, void (*fn)(void *arg, const struct dp_seen *s), void *arg)

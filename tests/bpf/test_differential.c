@@ -183,13 +183,8 @@ static uint64_t chances_given(void)
 {
 	uint64_t sum = 0;
 
-	for (int k = 0; k < NODES; k++) {
-		uint32_t i = EVENT_SECOND_CHANCE;
-		uint64_t v[256] = {};
-		assert_int_equal(bpf_map_lookup_elem(nodes[k].e->events_fd, &i, v), 0);
-		for (int c = 0; c < 256; c++)
-			sum += v[c];
-	}
+	for (int k = 0; k < NODES; k++)
+		sum += stats_event(nodes[k].e, EVENT_SECOND_CHANCE);
 	return sum;
 }
 

@@ -90,10 +90,10 @@ static void syn_flood(void **state)
 		assert_int_equal(goes_to(3000 + f, ACK), owner[f]);
 	}
 	struct dp_table_stats flows = table_stats("flows"), choices = table_stats("choices");
-	uint64_t begun = counter(e->events_fd, EVENT_FLOW_NEW), cached = counter(e->events_fd, EVENT_CACHED);
+	uint64_t begun = stats_event(e, EVENT_FLOW_NEW), cached = stats_event(e, EVENT_CACHED);
 	flood(8081);
 	flood(8099);
-	assert_int_equal(counter(e->events_fd, EVENT_FLOW_NEW), begun + FLOOD);
+	assert_int_equal(stats_event(e, EVENT_FLOW_NEW), begun + FLOOD);
 	assert_int_equal(table_stats("flows").used, flows.used);
 	assert_int_equal(table_stats("flows").evicted, flows.evicted);
 	assert_int_equal(table_stats("choices").used, choices.used);
@@ -102,10 +102,10 @@ static void syn_flood(void **state)
 	assert_true(table_stats("syn_choices").evicted + table_stats("syn_choices").used > 0);
 	run_row(&open[2]);
 	run_row(&answer);
-	assert_int_equal(counter(e->events_fd, EVENT_FLOW_NEW), begun + FLOOD);
+	assert_int_equal(stats_event(e, EVENT_FLOW_NEW), begun + FLOOD);
 	for (int f = 0; f < 100; f++)
 		assert_int_equal(goes_to(3000 + f, ACK), owner[f]);
-	assert_true(counter(e->events_fd, EVENT_CACHED) > cached);
+	assert_true(stats_event(e, EVENT_CACHED) > cached);
 	ebpf_del_service(e, 77);
 }
 

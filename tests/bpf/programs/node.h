@@ -133,13 +133,13 @@ static uint32_t run_xdp(const uint8_t *frame, size_t n, uint8_t *out, size_t *ou
 static int run_both(const struct row *r, uint8_t *frame, size_t n, uint8_t *out, size_t *out_len, enum ebpf_prog *by)
 {
 	static const uint8_t nobody[6];
-	uint64_t taken = counter(e->events_fd, EVENT_XDP);
+	uint64_t taken = stats_event(e, EVENT_XDP);
 
 	/* As from a wire: for this link. */
 	if (!memcmp(frame, nobody, 6))
 		memcpy(frame, up0_mac, 6);
 	uint32_t verdict = run_xdp(frame, n, out, out_len);
-	assert_int_equal(counter(e->events_fd, EVENT_XDP) - taken, verdict == XDP_TX || verdict == XDP_REDIRECT);
+	assert_int_equal(stats_event(e, EVENT_XDP) - taken, verdict == XDP_TX || verdict == XDP_REDIRECT);
 	*by = PROG_XDP;
 	if (verdict == XDP_DROP)
 		return TC_ACT_SHOT;
@@ -179,7 +179,7 @@ static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t 
 {
 	_Alignas(8) uint8_t mem[2 + 512];
 	uint8_t *wrapped = mem + 2;
-	uint64_t encapsulated = counter(e->events_fd, EVENT_ENCAP);
+	uint64_t encapsulated = stats_event(e, EVENT_ENCAP);
 	bool ip = n > ETH_HLEN && frame[12] == 8 && frame[13] == 0;
 	int verdict;
 
@@ -190,7 +190,7 @@ static int test_run_drop(const struct row *r, uint8_t *frame, size_t n, uint8_t 
 	} else {
 		verdict = test_run_prog(r, r->prog, frame, n, out, out_len, dropped);
 	}
-	if (counter(e->events_fd, EVENT_ENCAP) != encapsulated)
+	if (stats_event(e, EVENT_ENCAP) != encapsulated)
 		unwrap(out, out_len, N1, N2);
 	return verdict;
 }
@@ -206,14 +206,14 @@ static void run_row(const struct row *r)
 	/* Off by two, so that what follows the Ethernet header is aligned. */
 	uint8_t *frame = in_mem + 2, *out = out_mem + 2;
 	size_t n = build(&r->in, frame), out_len;
-	uint64_t event = r->event ? counter(e->events_fd, (uint32_t)r->event - 1) : 0;
+	uint64_t event = r->event ? stats_event(e, (enum abi_event)(r->event - 1)) : 0;
 	int dropped;
 
 	print_message("  %s\n", r->name);
 	assert_int_equal(test_run_drop(r, frame, n, out, &out_len, &dropped), r->verdict);
 	assert_int_equal(dropped, r->drop);
 	if (r->event)
-		assert_int_equal(counter(e->events_fd, (uint32_t)r->event - 1) - event, 1);
+		assert_int_equal(stats_event(e, (enum abi_event)(r->event - 1)) - event, 1);
 	if (r->out.src || r->out.dmac)
 		check_frame(&r->out, out, out_len);
 	else if (r->verdict == TC_ACT_UNSPEC || r->verdict == TC_ACT_OK)

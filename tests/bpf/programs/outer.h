@@ -26,7 +26,7 @@ static void run_mutation(const struct mutation *m)
 	struct row r = { m->name, PROG_UPLINK, UP0 };
 	int dropped;
 	size_t out_len, n = wrap(f, build(&neighbour, f), N2, N1, VNI, up0_mac);
-	uint64_t opened = counter(e->events_fd, EVENT_DECAP);
+	uint64_t opened = stats_event(e, EVENT_DECAP);
 
 	print_message("  %s\n", m->name);
 	memcpy(f + m->at, m->bytes, m->n);
@@ -36,7 +36,7 @@ static void run_mutation(const struct mutation *m)
 	}
 	assert_int_equal(test_run_prog(&r, PROG_UPLINK, f, n, out, &out_len, &dropped), m->verdict);
 	assert_int_equal(dropped, m->drop);
-	assert_int_equal(counter(e->events_fd, EVENT_DECAP) - opened, m->verdict == TC_ACT_UNSPEC ? 0 : 1);
+	assert_int_equal(stats_event(e, EVENT_DECAP) - opened, m->verdict == TC_ACT_UNSPEC ? 0 : 1);
 	if (m->verdict == TC_ACT_UNSPEC) {
 		assert_int_equal(out_len, n);
 		assert_memory_equal(f, out, n);

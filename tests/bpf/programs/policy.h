@@ -213,9 +213,9 @@ static unsigned passed_on(unsigned first)
 			                 .dport = 8098,
 			                 .proto = UDP } };
 		size_t len = build(&r.in, in_mem + 2), out_len;
-		uint64_t chances = counter(e->events_fd, EVENT_SECOND_CHANCE);
+		uint64_t chances = stats_event(e, EVENT_SECOND_CHANCE);
 		assert_int_equal(test_run(&r, in_mem + 2, len, out_mem + 2, &out_len), TC_ACT_REDIRECT);
-		n += counter(e->events_fd, EVENT_SECOND_CHANCE) > chances;
+		n += stats_event(e, EVENT_SECOND_CHANCE) > chances;
 	}
 	return n;
 }

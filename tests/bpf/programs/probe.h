@@ -33,7 +33,7 @@ static void run_probe(const struct probe_case *c)
 	uint8_t *f = in_mem + 2, *out = out_mem + 2;
 	struct row r = { c->name, PROG_VXLAN, VX, .vni = ABI_PROBE_VNI, .from = c->from };
 	uint64_t dropped = counter(e->drops_fd, DROP_MALFORMED) + counter(e->drops_fd, DROP_UNKNOWN_NODE);
-	uint64_t seen = counter(e->events_fd, EVENT_PROBE), sent = counter(e->events_fd, EVENT_ENCAP);
+	uint64_t seen = stats_event(e, EVENT_PROBE), sent = stats_event(e, EVENT_ENCAP);
 	size_t len, n = build_probe(f, &c->p, c->size);
 
 	print_message("  %s\n", c->name);
@@ -42,8 +42,8 @@ static void run_probe(const struct probe_case *c)
 	assert_int_equal(run_tc(&r, own_tunnel ? PROG_UPLINK : PROG_VXLAN, f, n, out, &len), c->verdict);
 	assert_int_equal(counter(e->drops_fd, DROP_MALFORMED) + counter(e->drops_fd, DROP_UNKNOWN_NODE) - dropped,
 	                 c->drop);
-	assert_int_equal(counter(e->events_fd, EVENT_PROBE) - seen, c->events);
-	assert_int_equal(counter(e->events_fd, EVENT_ENCAP) - sent, own_tunnel && c->verdict == TC_ACT_REDIRECT);
+	assert_int_equal(stats_event(e, EVENT_PROBE) - seen, c->events);
+	assert_int_equal(stats_event(e, EVENT_ENCAP) - sent, own_tunnel && c->verdict == TC_ACT_REDIRECT);
 	if (c->verdict != TC_ACT_REDIRECT)
 		return;
 	if (own_tunnel)

@@ -77,14 +77,14 @@ static void run_xdp_case(const struct xdp_case *c)
 
 	print_message("  %s\n", c->name);
 	for (uint32_t i = 0; i < EVENT_MAX; i++)
-		events[i] = counter(e->events_fd, i);
+		events[i] = stats_event(e, i);
 	uint32_t verdict = run_xdp(f, n, by_xdp, &xdp_len);
 	assert_int_equal(verdict, c->taken ? c->taken : XDP_PASS);
 	if (!c->taken) {
 		assert_int_equal(xdp_len, n);
 		assert_memory_equal(f, by_xdp, n);
 		for (uint32_t i = 0; i < EVENT_MAX; i++)
-			assert_int_equal(counter(e->events_fd, i), events[i]);
+			assert_int_equal(stats_event(e, i), events[i]);
 		return;
 	}
 	assert_memory_equal(by_xdp + 6, up0_mac, 6);
@@ -93,7 +93,7 @@ static void run_xdp_case(const struct xdp_case *c)
 	assert_int_equal(xdp_len, tc_len);
 	/* Everything was counted twice, and by XDP once. */
 	for (uint32_t i = 0; i < EVENT_MAX; i++)
-		assert_int_equal((counter(e->events_fd, i) - events[i]) % 2, i == EVENT_XDP);
+		assert_int_equal((stats_event(e, i) - events[i]) % 2, i == EVENT_XDP);
 	assert_same_frame(by_xdp, by_tc, tc_len, !c->from);
 }
 
