@@ -103,7 +103,7 @@ struct abi_config {
 	__u32 test_tunnel;  /* tests only: tunnel key from skb->mark (VNI) and skb->priority (IPv4, host order) */
 	__u32 handover;     /* these are the programs that stand between two layouts, see bpf/handover.h */
 	__be16 tunnel_port; /* UDP; a task must not send there: as a packet of its node's it would be believed */
-	__u16 pad;
+	__u16 test_room; /* benchmarks only: room for outer headers without the mark of a tunnel, which nothing takes off */
 };
 _Static_assert(sizeof(struct abi_config) == 40, "config");
 
@@ -287,14 +287,19 @@ struct abi_published {
 };
 _Static_assert(sizeof(struct abi_published) == 8, "a word");
 
-/* "nodes": HASH, underlay address -> the way there. */
+/*
+ * "nodes": HASH, underlay address -> the way there. "near": mmapable ARRAY of the same by a hash of the address, where
+ * nearly all are found without a lookup; of two in one place one is here.
+ */
 struct abi_node {
 	__u32 ifindex; /* 0: through the VXLAN device */
 	__be32 next_hop;
 	__u32 mtu;
-	__u32 pad;
+	__be32 addr; /* whose way it is; 0 = nobody's */
 };
 _Static_assert(sizeof(struct abi_node) == 16, "node");
+#define ABI_NEAR 1024
+#define ABI_NEAR_SLOT(addr) ((__u32)(addr)*0x9e3779b1U >> 22)
 
 /* "ways": PERCPU_ARRAY by a hash of the node, the kernel's alone: the way XDP found to a node, for a moment. */
 #define ABI_WAYS 256

@@ -31,7 +31,7 @@ static __attribute__((noinline, unused)) int encapsulate(struct __sk_buff *skb, 
 		return FOR_DEVICE;
 	ifindex = way->ifindex;
 	nh.ipv4_nh = way->next_hop;
-	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
+	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, config.test_room ? DECAP_FLAGS : ENCAP_FLAGS))
 		return FOR_DEVICE;
 	if (write_outer(skb, &in, node, vni, next_id(skb, events_of())))
 		return -1;

@@ -78,6 +78,7 @@ HASH_MAP(ports, struct abi_port_key, struct abi_port, 131072);
 SHARED_ARRAY(published, __u64, ABI_PUBLISHED);
 HASH_MAP(host_addrs, struct abi_addr, __u32, 1024);
 HASH_MAP(nodes, struct abi_addr, struct abi_node, 4096);
+SHARED_ARRAY(near, struct abi_node, ABI_NEAR);
 HASH_MAP(links, __u32, struct abi_link, 1024);
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -43,8 +43,10 @@ static __always_inline __u32 ingress_vni(void)
 static __always_inline struct abi_node *node_of(__be32 a)
 {
 	struct abi_addr key = addr4(a);
+	__u32 i = ABI_NEAR_SLOT(a);
+	struct abi_node *n = bpf_map_lookup_elem(&near, &i);
 
-	return bpf_map_lookup_elem(&nodes, &key);
+	return n && n->addr == a && a ? n : bpf_map_lookup_elem(&nodes, &key);
 }
 
 static __always_inline bool is_node(__be32 a)

@@ -73,7 +73,9 @@ static __always_inline int vary(__u8 *at, void *end)
 SEC("tc")
 int again(struct __sk_buff *skb)
 {
-	if (skb->len < wrap.len && bpf_skb_adjust_room(skb, OUTER, BPF_ADJ_ROOM_MAC, ROOM_FLAGS))
+	__s32 room = (__s32)(wrap.len - skb->len);
+
+	if (room && bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, ROOM_FLAGS))
 		return TC_ACT_SHOT;
 	if (restore((void *)(long)skb->data, (void *)(long)skb->data_end) ||
 	    vary((void *)(long)skb->data, (void *)(long)skb->data_end))

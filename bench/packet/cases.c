@@ -21,6 +21,7 @@
 #define THE_PEER(ns) .subject = PEER, .katran = (ns)
 #define PASSED TC_ACT_UNSPEC
 #define SENT TC_ACT_REDIRECT
+#define GROWS .grows = true
 
 /*
  * Order matters. The peer's come first, and where flows must exist a case that makes them comes before those that use
@@ -40,14 +41,28 @@ const struct bench_case cases[] = {
 	{ "a 40-byte LRU lookup, 512k flows", { IN_FAR, TCP, ACK }, 512 * K, 0, PASSED, .subject = TABLE },
 	{ "pass: TCP, port not published", { AT_UP0(PROG_UPLINK, 22), TCP, ACK }, K, 0, PASSED, P_PASS },
 	{ "pass: not our address", { OTHER_ADDRESS, TCP, ACK }, K, 0, PASSED, P_PASS },
-	{ "ingress, task elsewhere: ACK, 1 flow", { IN_FAR, TCP, ACK }, 1, 0, SENT, P_HIT_1 },
-	{ "ingress, task elsewhere: ACK, 64k flows", { IN_FAR, TCP, ACK }, 64 * K, 0, SENT, P_HIT_64K },
-	{ "ingress, task elsewhere: ACK, 512k flows", { IN_FAR, TCP, ACK }, 512 * K, 0, SENT, P_HIT_512K },
-	{ "ingress, task elsewhere: SYN, 1 flow", { IN_FAR, TCP, SYN }, 1, 0, SENT, P_SYN_1 },
-	{ "ingress, task elsewhere: SYN, 64k flows", { IN_FAR, TCP, SYN }, 64 * K, 0, SENT, P_SYN_64K },
-	{ "ingress, task elsewhere: UDP, 1 flow", { IN_FAR, UDP, 0 }, 1, 0, SENT, P_UDP_1 },
-	{ "ingress, task elsewhere: UDP, 64k flows", { IN_FAR, UDP, 0 }, 64 * K, 0, SENT, P_UDP_64K },
-	{ "ingress, task elsewhere: ACK, 10000 services", { IN_FAR, TCP, ACK }, 64 * K, MANY, SENT, P_HIT_64K, 1 },
+	{ "ingress, task elsewhere: ACK, 1 flow", { IN_FAR, TCP, ACK }, 1, 0, SENT, P_HIT_1, GROWS },
+	{ "ingress, task elsewhere: ACK, 64k flows", { IN_FAR, TCP, ACK }, 64 * K, 0, SENT, P_HIT_64K, GROWS },
+	{ "ingress, task elsewhere: ACK, 64k, VXLAN device",
+	  { IN_FAR, TCP, ACK },
+	  64 * K,
+	  0,
+	  SENT,
+	  P_HIT_64K,
+	  .device = true },
+	{ "ingress, task elsewhere: ACK, 512k flows", { IN_FAR, TCP, ACK }, 512 * K, 0, SENT, P_HIT_512K, GROWS },
+	{ "ingress, task elsewhere: SYN, 1 flow", { IN_FAR, TCP, SYN }, 1, 0, SENT, P_SYN_1, GROWS },
+	{ "ingress, task elsewhere: SYN, 64k flows", { IN_FAR, TCP, SYN }, 64 * K, 0, SENT, P_SYN_64K, GROWS },
+	{ "ingress, task elsewhere: UDP, 1 flow", { IN_FAR, UDP, 0 }, 1, 0, SENT, P_UDP_1, GROWS },
+	{ "ingress, task elsewhere: UDP, 64k flows", { IN_FAR, UDP, 0 }, 64 * K, 0, SENT, P_UDP_64K, GROWS },
+	{ "ingress, task elsewhere: ACK, 10000 services",
+	  { IN_FAR, TCP, ACK },
+	  64 * K,
+	  MANY,
+	  SENT,
+	  P_HIT_64K,
+	  1,
+	  GROWS },
 	{ "XDP pass: TCP, port not published", { AT_UP0(PROG_XDP, 22), TCP, ACK }, K, 0, XDP_PASS, P_PASS },
 	{ "XDP pass: task here, 64k flows", { AT_UP0(PROG_XDP, 8081), TCP, ACK }, 64 * K, 0, XDP_PASS },
 	{ "XDP, task elsewhere: ACK, 1 flow", { XDP_FAR, TCP, ACK }, 1, 0, XDP_TX, P_HIT_1 },
@@ -72,17 +87,17 @@ const struct bench_case cases[] = {
 	{ "ingress, task here: ACK, 512k flows", { IN_LOCAL, TCP, ACK }, 512 * K, 0, SENT, P_HIT_512K },
 	{ "ingress, task here: SYNs of 1024k strangers", { IN_FLOOD, TCP, SYN }, FLOWS_MAX, 0, SENT, P_SYN_64K },
 	{ "tunnel to task: ACK, 1 flow", { TUNNELLED }, 1, 0, SENT },
-	{ "task's answer into tunnel, 1 flow", { ANSWER }, 1, 0, SENT },
+	{ "task's answer into tunnel, 1 flow", { ANSWER }, 1, 0, SENT, GROWS },
 	{ "tunnel to task: ACK, 64k flows", { TUNNELLED }, 64 * K, 0, SENT },
-	{ "task's answer into tunnel, 64k flows", { ANSWER }, 64 * K, 0, SENT },
-	{ "overlay: task to task elsewhere", { OF_TASK("10.0.1.12", 5000, 80) }, 0, 0, SENT },
+	{ "task's answer into tunnel, 64k flows", { ANSWER }, 64 * K, 0, SENT, GROWS },
+	{ "overlay: task to task elsewhere", { OF_TASK("10.0.1.12", 5000, 80) }, 0, 0, SENT, GROWS },
 	{ "overlay: tunnel to task",
 	  { PROG_VXLAN, "vx", "10.0.1.12", "10.0.1.11", 80, 5000, TCP, ACK, .vni = VNI },
 	  0,
 	  0,
 	  SENT },
 	{ "overlay: task to task here", { OF_TASK("10.0.1.13", 5000, 80) }, 0, 0, SENT },
-	{ "VIP packet by packet", { OF_TASK("10.0.1.2", 5000, 80) }, 0, 0, SENT },
+	{ "VIP packet by packet", { OF_TASK("10.0.1.2", 5000, 80) }, 0, 0, SENT, GROWS },
 };
 const size_t n_cases = ARRAY_SIZE(cases);
 

@@ -123,16 +123,11 @@ static struct cost run(int target, const struct packet_of *p, uint32_t n, int ve
 	return test_run(bpf_program__fd(xdp ? w->progs.again_xdp : w->progs.again), &x, n, verdict);
 }
 
-/*
- * Nothing undoes the mark of tunnels that bpf_skb_adjust_room leaves, and with it room is made only once. So tc's own
- * headers are measured one packet at a time, caches as a system call leaves them.
- */
+/* One packet at a time: caches as a system call leaves them. */
 static double run_once(int target, const struct packet_of *p, int verdict)
 {
 	struct wire x = wire_of(p);
 	double ns[ONCE];
-
-	ebpf_via_device(e, false);
 
 	for (int i = 0; i < ONCE; i++)
 		ns[i] = test_run(target, &x, 1, verdict).ns;
@@ -155,8 +150,7 @@ static struct cost run_case(const struct bench_case *c, uint32_t n)
 {
 	struct wrap *k = &w->bss->wrap;
 
-	/* Where headers of our own cannot be repeated, the device's way; see run_once(). */
-	ebpf_via_device(e, c->p.prog != PROG_XDP && !c->p.outer);
+	ebpf_via_device(e, c->device);
 	k->flow_mask = c->flows ? c->flows - 1 : 0;
 	k->vary = !c->flows ? WRAP_NOTHING : c->p.vary ? c->p.vary : WRAP_SRC;
 	k->ports = c->ports;
@@ -167,7 +161,7 @@ static struct cost run_case(const struct bench_case *c, uint32_t n)
 /* What the harness itself costs. */
 struct harness {
 	struct cost tc, xdp, outer_tc, outer_xdp; /* the wrapper and an empty program */
-	double room;                              /* putting outer headers' room back, for tc */
+	double room;                              /* tc: making room for outer headers, or taking it away */
 	double once_tc, once_xdp;                 /* one run alone of an empty program */
 };
 
@@ -200,7 +194,7 @@ static struct cost net_cost(const struct bench_case *c, uint32_t n, const struct
 	}
 	struct cost x = run_case(c, n);
 	const struct cost *own = c->p.outer ? (xdp ? &h->outer_xdp : &h->outer_tc) : xdp ? &h->xdp : &h->tc;
-	x.ns -= own->ns + (c->p.outer && !xdp ? h->room : 0);
+	x.ns -= own->ns + (!xdp && (c->p.outer || c->grows) ? h->room : 0);
 	x.insn -= own->insn;
 	return x;
 }

@@ -85,7 +85,8 @@ struct ebpf *make_node(const char *pin, bool many)
 		                 .flows_max = FLOWS_MAX,
 		                 .tunnel_port = 4789,
 		                 .xdp = true,
-		                 .test_tunnel = true };
+		                 .test_tunnel = true,
+		                 .test_room = true };
 
 	struct ebpf_way none = {}, way = { .ifindex = if_nametoindex("up0"), .next_hop = n2, .mtu = 1500 };
 

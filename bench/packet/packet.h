@@ -56,7 +56,9 @@ struct bench_case {
 	int verdict;
 	enum peer_row peer; /* of the peer itself: which it is; of others: with which they compare */
 	double aim;         /* the ratio to it; 0 = AIM */
-	bool once;          /* one packet at a time, see run_once() */
+	bool once;          /* one packet at a time, caches as a system call leaves them */
+	bool device;        /* tunnels by the VXLAN device */
+	bool grows;         /* tc: room for outer headers is made, which the wrapper takes away */
 	enum subject subject;
 	int katran; /* of the peer: ns net of the wrapper that Katran had, published of another machine */
 };

@@ -192,6 +192,14 @@ static void on_host_addr_gone(void *arg, const void *key, const void *value)
 	shortcut_addr(arg, key, false);
 }
 
+static void on_node_gone(void *arg, const void *key, const void *value)
+{
+	const struct abi_addr *a = key;
+
+	(void)value;
+	shortcut_node(arg, a->w[3], NULL);
+}
+
 static void on_link_gone(void *arg, const void *key, const void *value)
 {
 	uint32_t ifindex;
@@ -210,7 +218,7 @@ void ebpf_sweep(struct ebpf *e)
 	table_sweep(&e->endpoints, e->pass, on_endpoint_gone, e);
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
 	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);
-	table_sweep(&e->nodes, e->pass, NULL, NULL);
+	table_sweep(&e->nodes, e->pass, on_node_gone, e);
 	table_sweep(&e->links, e->pass, on_link_gone, e);
 	shortcut_ways(e);
 	table_sweep(&e->host_addrs, e->pass, on_host_addr_gone, e);
@@ -353,18 +361,19 @@ void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
 
 int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_way *way, struct mesh_err *err)
 {
-	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu };
+	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu, .addr = ebpf_addr(addr).w[3] };
 
 	memcpy(&n.next_hop, way->next_hop.b + 12, sizeof(n.next_hop));
 	int rc = table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
-	shortcut_ways(e);
+	if (!rc)
+		shortcut_node(e, n.addr, &n);
 	return rc;
 }
 
 void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr)
 {
 	table_del(&e->nodes, addr->b);
-	shortcut_ways(e);
+	shortcut_node(e, ebpf_addr(addr).w[3], NULL);
 }
 
 const char *ebpf_device_reason(const struct ebpf *e)

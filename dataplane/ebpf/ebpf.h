@@ -36,6 +36,7 @@ struct ebpf_config {
 	bool no_own_tunnel;     /* leave outer headers to the VXLAN device even where the programs can write them */
 	bool xdp;               /* load the XDP program, too; a kernel that does not take it is no failure */
 	bool test_tunnel;       /* tests only, see bpf/abi.h */
+	bool test_room;         /* benchmarks only, likewise */
 };
 
 /* 0 when this kernel can run the driver; else MESH_E_UNSUPPORTED or -EPERM, err names what is missing. */

@@ -109,6 +109,7 @@ struct ebpf {
 	/* shared memory with the kernel */
 	struct abi_runtime *runtime;
 	uint64_t *published; /* words of struct abi_published */
+	struct abi_node *near;
 	struct abi_service *services;
 	uint32_t n_services;
 	struct segments backends, stats, slots;
@@ -159,8 +160,9 @@ void table_sweep(struct table *t, uint64_t pass, void (*gone)(void *arg, const v
 /* shortcut.c: what programs read in the place of a lookup, in step with the table it comes from. NULL: it is not there. */
 void shortcut_port(struct ebpf *e, const struct abi_port_key *k, const struct abi_port *v);
 void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there);
-/* The way to a node, or a link, has changed. */
+/* What XDP found is found anew. */
 void shortcut_ways(struct ebpf *e);
+void shortcut_node(struct ebpf *e, __be32 addr, const struct abi_node *v);
 void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l);
 /* As the kernel's tables say, whoever wrote those. */
 void shortcuts_fill(struct ebpf *e);

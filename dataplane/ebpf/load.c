@@ -112,6 +112,7 @@ static struct abi_config abi_config_of(const struct ebpf_config *c, bool handove
 		.lo_ifindex = if_nametoindex("lo"),
 		.zero_csum = !c->udp_csum,
 		.test_tunnel = c->test_tunnel,
+		.test_room = c->test_room,
 		.tunnel_port = htons(c->tunnel_port),
 		.handover = handover,
 	};
@@ -265,7 +266,8 @@ static int open_maps(struct ebpf *e)
 	e->runtime = map_memory(e->task->maps.runtime, NULL);
 	e->services = map_memory(e->task->maps.services, &e->n_services);
 	e->published = map_memory(e->task->maps.published, NULL);
-	if (!e->runtime || !e->services || !e->published)
+	e->near = map_memory(e->task->maps.near, NULL);
+	if (!e->runtime || !e->services || !e->published || !e->near)
 		return -ENOMEM;
 	int rc = open_segments(e);
 	rc = rc ? rc : open_tables(e);
@@ -331,6 +333,7 @@ void ebpf_unload(struct ebpf *e)
 		unmap_memory(e->task->maps.runtime, e->runtime);
 		unmap_memory(e->task->maps.services, e->services);
 		unmap_memory(e->task->maps.published, e->published);
+		unmap_memory(e->task->maps.near, e->near);
 	}
 	segments_fini(&e->backends);
 	segments_fini(&e->stats);

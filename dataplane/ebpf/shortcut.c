@@ -92,11 +92,51 @@ static void fill_addrs(struct ebpf *e)
 		shortcut_addr(e, &next, true);
 }
 
-/* ---- ways and links, of XDP ---- */
+/* ---- nodes and links ---- */
 
 void shortcut_ways(struct ebpf *e)
 {
 	__atomic_add_fetch(&e->runtime->ways, 1, __ATOMIC_RELEASE);
+}
+
+/* Nobody's while it is written. */
+static void write_near(struct abi_node *at, const struct abi_node *v)
+{
+	__atomic_store_n(&at->addr, 0, __ATOMIC_SEQ_CST);
+	at->ifindex = v->ifindex;
+	at->next_hop = v->next_hop;
+	at->mtu = v->mtu;
+	__atomic_store_n(&at->addr, v->addr, __ATOMIC_SEQ_CST);
+}
+
+void shortcut_node(struct ebpf *e, __be32 addr, const struct abi_node *v)
+{
+	struct abi_node *at = &e->near[ABI_NEAR_SLOT(addr)];
+
+	if (!v && at->addr == addr)
+		__atomic_store_n(&at->addr, 0, __ATOMIC_SEQ_CST);
+	if (v && (!at->addr || at->addr == addr) && memcmp(at, v, sizeof(*v)) != 0)
+		write_near(at, v);
+	shortcut_ways(e);
+}
+
+static void fill_nodes(struct ebpf *e)
+{
+	struct abi_addr key, next;
+	struct abi_node v;
+	bool first = true;
+
+	for (size_t i = 0; i < ABI_NEAR; i++) {
+		struct abi_addr a = { .w = { 0, 0, __builtin_bswap32(0xffff), e->near[i].addr } };
+		if (bpf_map_lookup_elem(e->nodes.fd, &a, &v))
+			e->near[i].addr = 0;
+	}
+	for (; bpf_map_get_next_key(e->nodes.fd, first ? NULL : &key, &next) == 0; key = next, first = false) {
+		if (bpf_map_lookup_elem(e->nodes.fd, &next, &v))
+			continue;
+		v.addr = next.w[3]; /* of another layout it has none */
+		shortcut_node(e, next.w[3], &v);
+	}
 }
 
 void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l)
@@ -127,6 +167,6 @@ void shortcuts_fill(struct ebpf *e)
 {
 	fill_ports(e);
 	fill_addrs(e);
+	fill_nodes(e);
 	fill_link(e);
-	shortcut_ways(e);
 }

@@ -92,6 +92,7 @@ int main(void)
 		cmocka_unit_test(flows_keep_their_task),
 		cmocka_unit_test(many_services),
 		cmocka_unit_test(many_addresses),
+		cmocka_unit_test(many_nodes),
 		cmocka_unit_test(syn_flood),
 		cmocka_unit_test(outer_received),
 		cmocka_unit_test(outer_cut_short),

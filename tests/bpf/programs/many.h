@@ -77,6 +77,63 @@ static void many_services(void **state)
 	assert_true(e->tables_used < used);
 }
 
+/* Does a published port's packet come in that node i took in? */
+static bool hears_node(uint32_t i)
+{
+	char from[24], mac[24];
+	_Alignas(8) uint8_t in_mem[2 + 256], out[512];
+	struct row r = { "a node of many", PROG_VXLAN, VX, .vni = INGRESS_VNI, .from = from };
+	size_t n;
+
+	snprintf(from, sizeof(from), "10.77.%u.%u", i >> 8, i & 255);
+	snprintf(mac, sizeof(mac), "02:4c:0a:4d:%02x:%02x", i >> 8, i & 255);
+	struct pk p = { .smac = mac,
+		        .dmac = T1_MAC,
+		        .src = CLIENT,
+		        .dst = N2,
+		        .sport = 1,
+		        .dport = 8081,
+		        .proto = TCP,
+		        .tcp = SYN };
+	n = build(&p, in_mem + 2);
+	return test_run(&r, in_mem + 2, n, out, &n) == TC_ACT_REDIRECT;
+}
+
+/* More than there are places for those found without a lookup: two in one place are both nodes, until one is not. */
+static void many_nodes(void **state)
+{
+	static const struct ebpf_way none;
+	struct dp_ip ip = ip_of("10.77.0.0");
+	uint32_t many = 2 * ABI_NEAR;
+	char pin[96];
+
+	(void)state;
+	snprintf(pin, sizeof(pin), "%s/n1", bpffs);
+	assert_false(hears_node(0));
+	for (uint32_t i = 0; i < many; i++) {
+		ip.b[14] = (uint8_t)(i >> 8);
+		ip.b[15] = (uint8_t)i;
+		OK(ebpf_set_node(e, &ip, &none, &err));
+	}
+	ebpf_close(e);
+	open_node(pin);
+	for (uint32_t i = 0; i < many; i++)
+		assert_true(hears_node(i));
+	for (uint32_t i = 0; i < many; i += 2) {
+		ip.b[14] = (uint8_t)(i >> 8);
+		ip.b[15] = (uint8_t)i;
+		ebpf_del_node(e, &ip);
+	}
+	for (uint32_t i = 0; i < many; i++)
+		assert_int_equal(hears_node(i), i % 2);
+	for (uint32_t i = 1; i < many; i += 2) {
+		ip.b[14] = (uint8_t)(i >> 8);
+		ip.b[15] = (uint8_t)i;
+		ebpf_del_node(e, &ip);
+	}
+	assert_false(hears_node(1));
+}
+
 static void dial_address(const char *dst, int verdict)
 {
 	struct row r = { dst,
