@@ -159,7 +159,7 @@ static __always_inline __be32 vip_backend(const struct packet *p, struct abi_vip
 
 	if (f && !(p->proto == IPPROTO_TCP && is_new(p))) {
 		b = backend_of(f->backend);
-		if (b && b->uid == f->task && takes_old(b))
+		if (b && b->uid == f->task && keeps(b, p->proto))
 			return f->dst;
 	}
 	if (!f && may_be_older(p))

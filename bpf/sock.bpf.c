@@ -111,7 +111,7 @@ static __noinline int to_backend(struct bpf_sock_addr *ctx, struct abi_addr *a, 
 		struct abi_sock *known = bpf_map_lookup_elem(&socks, &k);
 		if (known) {
 			b = backend_of(known->backend);
-			if (b && b->uid == known->uid && takes_old(b)) {
+			if (b && b->uid == known->uid && keeps(b, IPPROTO_UDP)) {
 				*a = known->addr;
 				return 1;
 			}

@@ -19,6 +19,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(socket_hooks),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(second_chance),
+		cmocka_unit_test(socket_leaves_who_drains),
 		cmocka_unit_test(crashed_task),
 		cmocka_unit_test(udp_refusal),
 		cmocka_unit_test(drain_and_restart),

@@ -49,6 +49,34 @@ static void second_chance(void **state)
 	close(srv[1]);
 }
 
+/* An unconnected socket asks a service: another answers as soon as its task takes nothing new. */
+static void socket_leaves_who_drains(void **state)
+{
+	int srv[2] = { server(T1, SOCK_DGRAM, 80), server(T2, SOCK_DGRAM, 80) }, at[3];
+	struct sockaddr_in vip = sin_of("10.0.1.2", 80);
+	char b[8];
+
+	(void)state;
+	move_to(nodes[0].cgroup);
+	int fd = socket_in(T1, SOCK_DGRAM);
+	move_to(cgroup2());
+	for (int i = 0; i < 3; i++) {
+		struct pollfd p[2] = { { .fd = srv[0], .events = POLLIN }, { .fd = srv[1], .events = POLLIN } };
+		if (i == 2)
+			set_states(at[0] ? DP_SERVING : DP_DRAINING, at[0] ? DP_DRAINING : DP_SERVING);
+		assert_int_equal(sendto(fd, "ping", 4, 0, (struct sockaddr *)&vip, sizeof(vip)), 4);
+		assert_true(poll(p, 2, PATIENCE_MS) > 0);
+		at[i] = p[0].revents ? 0 : 1;
+		assert_int_equal(recv(srv[at[i]], b, sizeof(b), 0), 4);
+	}
+	assert_int_equal(at[1], at[0]);
+	assert_int_not_equal(at[2], at[0]);
+	set_states(DP_SERVING, DP_SERVING);
+	close(fd);
+	close(srv[0]);
+	close(srv[1]);
+}
+
 static uint64_t asked_again(struct node *n)
 {
 	struct dp_stats st = {};

@@ -247,4 +247,34 @@ static void arp(void **state)
 	}
 }
 
+/* Datagrams to a service, packet by packet: another answers as soon as their task takes nothing new. */
+static void service_datagrams_leave_who_drains(void **state)
+{
+	struct ebpf_backend b[2] = { { .ip = ip_of("10.0.1.12"), .node = ip_of(N2) },
+		                     { .ip = ip_of("10.0.1.13"), .node = ip_of(N2) } };
+	struct ebpf_service s = { .key = 92, .vni = VNI, .backends = b, .n = 2 };
+	struct row row = { "",
+		           PROG_TASK,
+		           H0,
+		           { T("10.0.1.4"), .proto = UDP },
+		           TC_ACT_REDIRECT,
+		           EVENT(VIP_PACKET),
+		           .out = { .proto = UDP } };
+	struct dp_ip vip = ip_of("10.0.1.4");
+
+	(void)state;
+	set_endpoint(VNI, "10.0.1.13", N2);
+	for (int i = 0; i < 3; i++) {
+		b[i % 2].state = DP_SERVING;
+		b[1 - i % 2].state = DP_DRAINING;
+		OK(ebpf_set_service(e, &s, &err));
+		OK(ebpf_set_vip(e, &vip, 92, &err));
+		row.name = row.out.dst = i % 2 ? "10.0.1.13" : "10.0.1.12";
+		run_row(&row);
+	}
+	ebpf_del_vip(e, &vip);
+	ebpf_del_service(e, 92);
+	ebpf_del_endpoint(e, VNI, &b[1].ip);
+}
+
 #endif
