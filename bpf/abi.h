@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 15
+#define ABI_LAYOUT 16
 
 struct abi_addr {
 	__be32 w[4];

@@ -180,48 +180,16 @@ static void on_subnet_gone(void *arg, const void *key, const void *value)
 	network_forget(arg, vni);
 }
 
-static void on_port_gone(void *arg, const void *key, const void *value)
-{
-	(void)value;
-	shortcut_port(arg, key, NULL);
-}
-
-static void on_host_addr_gone(void *arg, const void *key, const void *value)
-{
-	(void)value;
-	shortcut_addr(arg, key, false);
-}
-
-static void on_node_gone(void *arg, const void *key, const void *value)
-{
-	const struct abi_addr *a = key;
-
-	(void)value;
-	shortcut_node(arg, a->w[3], NULL);
-}
-
-static void on_link_gone(void *arg, const void *key, const void *value)
-{
-	uint32_t ifindex;
-
-	(void)value;
-	memcpy(&ifindex, key, sizeof(ifindex));
-	shortcut_link(arg, ifindex, NULL);
-}
-
 void ebpf_sweep(struct ebpf *e)
 {
-	table_sweep(&e->ports, e->pass, on_port_gone, e);
+	ports_sweep(e);
 	table_sweep(&e->vips, e->pass, NULL, NULL);
 	lb_sweep(e);
 	table_sweep(&e->ranges, e->pass, NULL, NULL);
 	table_sweep(&e->endpoints, e->pass, on_endpoint_gone, e);
 	table_sweep(&e->ifaces, e->pass, NULL, NULL);
 	table_sweep(&e->subnets, e->pass, on_subnet_gone, e);
-	table_sweep(&e->nodes, e->pass, on_node_gone, e);
-	table_sweep(&e->links, e->pass, on_link_gone, e);
-	shortcut_ways(e);
-	table_sweep(&e->host_addrs, e->pass, on_host_addr_gone, e);
+	places_sweep(e);
 	ebpf_sweep_attached(e);
 }
 
@@ -338,43 +306,6 @@ void ebpf_detach_task(struct ebpf *e, unsigned ifindex)
 }
 
 /* ---- addresses and networks ---- */
-
-int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err)
-{
-	uint32_t one = 1;
-
-	int rc = table_set(&e->host_addrs, addr->b, &one, e->pass, "host_addrs", err);
-	struct abi_addr a = ebpf_addr(addr);
-
-	if (!rc)
-		shortcut_addr(e, &a, true);
-	return rc;
-}
-
-void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
-{
-	struct abi_addr a = ebpf_addr(addr);
-
-	shortcut_addr(e, &a, false);
-	table_del(&e->host_addrs, addr->b);
-}
-
-int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_way *way, struct mesh_err *err)
-{
-	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu, .addr = ebpf_addr(addr).w[3] };
-
-	memcpy(&n.next_hop, way->next_hop.b + 12, sizeof(n.next_hop));
-	int rc = table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
-	if (!rc)
-		shortcut_node(e, n.addr, &n);
-	return rc;
-}
-
-void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr)
-{
-	table_del(&e->nodes, addr->b);
-	shortcut_node(e, ebpf_addr(addr).w[3], NULL);
-}
 
 const char *ebpf_device_reason(const struct ebpf *e)
 {
@@ -502,7 +433,7 @@ void ebpf_del_endpoint(struct ebpf *e, uint32_t vni, const struct dp_ip *ip)
 		ebpf_flow_purge(e, ip);
 }
 
-/* ---- services' addresses and ports ---- */
+/* ---- services' addresses ---- */
 
 int ebpf_set_vip(struct ebpf *e, const struct dp_ip *vip, uint64_t service, struct mesh_err *err)
 {
@@ -517,41 +448,4 @@ int ebpf_set_vip(struct ebpf *e, const struct dp_ip *vip, uint64_t service, stru
 void ebpf_del_vip(struct ebpf *e, const struct dp_ip *vip)
 {
 	table_del(&e->vips, vip->b);
-}
-
-static struct abi_port_key port_key(uint8_t proto, uint16_t port)
-{
-	return (struct abi_port_key){ .proto = proto, .port = __builtin_bswap16(port) };
-}
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "port_key swaps");
-
-int ebpf_set_port(struct ebpf *e, const struct ebpf_port *p, struct mesh_err *err)
-{
-	struct abi_port_key k = port_key(p->proto, p->published);
-	struct abi_port v = {
-		.target = __builtin_bswap16(p->target),
-		.kind = p->host_mode ? PORT_HOST : PORT_MESH,
-		.flags = p->closed_here ? PORT_CLOSED_HERE : 0,
-	};
-
-	if (p->host_mode) {
-		v.vni = p->vni;
-		v.ip = ebpf_addr(&p->ip);
-	} else {
-		v.service = lb_service_index(e, p->service);
-		if (!v.service)
-			return mesh_fail(err, MESH_E_NOT_FOUND, "service of published port %u", p->published);
-	}
-	int rc = table_set(&e->ports, &k, &v, e->pass, "ports", err);
-	if (!rc)
-		shortcut_port(e, &k, &v);
-	return rc;
-}
-
-void ebpf_del_port(struct ebpf *e, uint8_t proto, uint16_t published)
-{
-	struct abi_port_key k = port_key(proto, published);
-
-	shortcut_port(e, &k, NULL);
-	table_del(&e->ports, &k);
 }

@@ -157,12 +157,11 @@ void table_del(struct table *t, const void *key);
 void table_sweep(struct table *t, uint64_t pass, void (*gone)(void *arg, const void *key, const void *value),
                  void *arg);
 
-/* shortcut.c: what programs read in the place of a lookup, in step with the table it comes from. NULL: it is not there. */
-void shortcut_port(struct ebpf *e, const struct abi_port_key *k, const struct abi_port *v);
-void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there);
-/* What XDP found is found anew. */
-void shortcut_ways(struct ebpf *e);
-void shortcut_node(struct ebpf *e, __be32 addr, const struct abi_node *v);
+/* shortcut.c: ports, the host's addresses, nodes and links: tables, and what programs read in the place of a lookup. */
+void ports_sweep(struct ebpf *e);
+/* All but ports. */
+void places_sweep(struct ebpf *e);
+/* l (NULL: none any more) is what the table says. */
 void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l);
 /* As the kernel's tables say, whoever wrote those. */
 void shortcuts_fill(struct ebpf *e);

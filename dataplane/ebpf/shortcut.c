@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+/* Tables that every packet would be looked up in, and what programs look at instead: docs/decisions/0018. */
 #include <netinet/in.h>
 #include <string.h>
 
@@ -29,9 +30,52 @@ static void publish(struct ebpf *e, uint32_t place, uint64_t word)
 		__atomic_store_n(&e->published[place], word, __ATOMIC_RELEASE);
 }
 
-void shortcut_port(struct ebpf *e, const struct abi_port_key *k, const struct abi_port *v)
+static struct abi_port_key port_key(uint8_t proto, uint16_t port)
 {
-	publish(e, place_of(k), v ? word_of(v) : 0);
+	return (struct abi_port_key){ .proto = proto, .port = __builtin_bswap16(port) };
+}
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "port_key swaps");
+
+int ebpf_set_port(struct ebpf *e, const struct ebpf_port *p, struct mesh_err *err)
+{
+	struct abi_port_key k = port_key(p->proto, p->published);
+	struct abi_port v = {
+		.target = __builtin_bswap16(p->target),
+		.kind = p->host_mode ? PORT_HOST : PORT_MESH,
+		.flags = p->closed_here ? PORT_CLOSED_HERE : 0,
+	};
+
+	if (p->host_mode) {
+		v.vni = p->vni;
+		v.ip = ebpf_addr(&p->ip);
+	} else {
+		v.service = lb_service_index(e, p->service);
+		if (!v.service)
+			return mesh_fail(err, MESH_E_NOT_FOUND, "service of published port %u", p->published);
+	}
+	int rc = table_set(&e->ports, &k, &v, e->pass, "ports", err);
+	if (!rc)
+		publish(e, place_of(&k), word_of(&v));
+	return rc;
+}
+
+void ebpf_del_port(struct ebpf *e, uint8_t proto, uint16_t published)
+{
+	struct abi_port_key k = port_key(proto, published);
+
+	publish(e, place_of(&k), 0);
+	table_del(&e->ports, &k);
+}
+
+static void on_port_gone(void *arg, const void *key, const void *value)
+{
+	(void)value;
+	publish(arg, place_of(key), 0);
+}
+
+void ports_sweep(struct ebpf *e)
+{
+	table_sweep(&e->ports, e->pass, on_port_gone, e);
 }
 
 static void fill_ports(struct ebpf *e)
@@ -58,7 +102,7 @@ static __be32 *own_of(struct ebpf *e, __be32 a)
 	return NULL;
 }
 
-void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there)
+static void know_addr(struct ebpf *e, const struct abi_addr *a, bool there)
 {
 	__be32 v4 = a->w[3], *at = own_of(e, v4);
 
@@ -76,6 +120,31 @@ void shortcut_addr(struct ebpf *e, const struct abi_addr *a, bool there)
 		e->runtime->own_more = 1;
 }
 
+int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err)
+{
+	uint32_t one = 1;
+	int rc = table_set(&e->host_addrs, addr->b, &one, e->pass, "host_addrs", err);
+	struct abi_addr a = ebpf_addr(addr);
+
+	if (!rc)
+		know_addr(e, &a, true);
+	return rc;
+}
+
+void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
+{
+	struct abi_addr a = ebpf_addr(addr);
+
+	know_addr(e, &a, false);
+	table_del(&e->host_addrs, addr->b);
+}
+
+static void on_addr_gone(void *arg, const void *key, const void *value)
+{
+	(void)value;
+	know_addr(arg, key, false);
+}
+
 static void fill_addrs(struct ebpf *e)
 {
 	struct abi_addr key, next;
@@ -85,16 +154,16 @@ static void fill_addrs(struct ebpf *e)
 		struct abi_addr a = { .w = { 0, 0, __builtin_bswap32(0xffff), e->runtime->own[i] } };
 		uint32_t one;
 		if (bpf_map_lookup_elem(e->host_addrs.fd, &a, &one))
-			shortcut_addr(e, &a, false);
+			know_addr(e, &a, false);
 	}
 	e->runtime->own_more = 0;
 	for (; bpf_map_get_next_key(e->host_addrs.fd, first ? NULL : &key, &next) == 0; key = next, first = false)
-		shortcut_addr(e, &next, true);
+		know_addr(e, &next, true);
 }
 
 /* ---- nodes and links ---- */
 
-void shortcut_ways(struct ebpf *e)
+static void forget_ways(struct ebpf *e)
 {
 	__atomic_add_fetch(&e->runtime->ways, 1, __ATOMIC_RELEASE);
 }
@@ -109,7 +178,7 @@ static void write_near(struct abi_node *at, const struct abi_node *v)
 	__atomic_store_n(&at->addr, v->addr, __ATOMIC_SEQ_CST);
 }
 
-void shortcut_node(struct ebpf *e, __be32 addr, const struct abi_node *v)
+static void know_node(struct ebpf *e, __be32 addr, const struct abi_node *v)
 {
 	struct abi_node *at = &e->near[ABI_NEAR_SLOT(addr)];
 
@@ -117,7 +186,32 @@ void shortcut_node(struct ebpf *e, __be32 addr, const struct abi_node *v)
 		__atomic_store_n(&at->addr, 0, __ATOMIC_SEQ_CST);
 	if (v && (!at->addr || at->addr == addr) && memcmp(at, v, sizeof(*v)) != 0)
 		write_near(at, v);
-	shortcut_ways(e);
+	forget_ways(e);
+}
+
+int ebpf_set_node(struct ebpf *e, const struct dp_ip *addr, const struct ebpf_way *way, struct mesh_err *err)
+{
+	struct abi_node n = { .ifindex = way->ifindex, .mtu = way->mtu, .addr = ebpf_addr(addr).w[3] };
+
+	memcpy(&n.next_hop, way->next_hop.b + 12, sizeof(n.next_hop));
+	int rc = table_set(&e->nodes, addr->b, &n, e->pass, "nodes", err);
+	if (!rc)
+		know_node(e, n.addr, &n);
+	return rc;
+}
+
+void ebpf_del_node(struct ebpf *e, const struct dp_ip *addr)
+{
+	table_del(&e->nodes, addr->b);
+	know_node(e, ebpf_addr(addr).w[3], NULL);
+}
+
+static void on_node_gone(void *arg, const void *key, const void *value)
+{
+	const struct abi_addr *a = key;
+
+	(void)value;
+	know_node(arg, a->w[3], NULL);
 }
 
 static void fill_nodes(struct ebpf *e)
@@ -135,7 +229,7 @@ static void fill_nodes(struct ebpf *e)
 		if (bpf_map_lookup_elem(e->nodes.fd, &next, &v))
 			continue;
 		v.addr = next.w[3]; /* of another layout it has none */
-		shortcut_node(e, next.w[3], &v);
+		know_node(e, next.w[3], &v);
 	}
 }
 
@@ -151,7 +245,7 @@ void shortcut_link(struct ebpf *e, uint32_t ifindex, const struct abi_link *l)
 		__atomic_store_n((uint64_t *)(void *)&rt->link, word, __ATOMIC_RELEASE);
 		__atomic_store_n(&rt->link_ifindex, ifindex, __ATOMIC_RELEASE);
 	}
-	shortcut_ways(e);
+	forget_ways(e);
 }
 
 static void fill_link(struct ebpf *e)
@@ -161,6 +255,23 @@ static void fill_link(struct ebpf *e)
 
 	if (ifindex)
 		shortcut_link(e, ifindex, bpf_map_lookup_elem(e->links.fd, &ifindex, &l) ? NULL : &l);
+}
+
+static void on_link_gone(void *arg, const void *key, const void *value)
+{
+	uint32_t ifindex;
+
+	(void)value;
+	memcpy(&ifindex, key, sizeof(ifindex));
+	shortcut_link(arg, ifindex, NULL);
+}
+
+void places_sweep(struct ebpf *e)
+{
+	table_sweep(&e->nodes, e->pass, on_node_gone, e);
+	table_sweep(&e->links, e->pass, on_link_gone, e);
+	forget_ways(e);
+	table_sweep(&e->host_addrs, e->pass, on_addr_gone, e);
 }
 
 void shortcuts_fill(struct ebpf *e)
