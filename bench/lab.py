@@ -59,11 +59,11 @@ class Node:
 
 
 class Lab:
-    def __init__(self, name, nodes=3):
-        self.name, self.count = f"{name}{os.getpid()}", nodes
+    def __init__(self, name, nodes=3, plane="auto"):
+        self.name, self.count, self.plane = f"{name}{os.getpid()}", nodes, plane
 
     def __enter__(self):
-        ctl("lab", "up", "--name", self.name, "--nodes", str(self.count))
+        ctl("lab", "up", "--name", self.name, "--nodes", str(self.count), "--data-plane", self.plane)
         self.nodes = [Node(json.loads(l)) for l in ctl("lab", "ls", "--name", self.name, "--format", "json").splitlines()]
         for n in self.nodes:
             n.load(os.path.join(BUILD, "images", "mesh-demo.tar"))

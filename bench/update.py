@@ -4,6 +4,7 @@
 
   bench/update.py [WORD ...]     words pick behaviours and phases by parts of their names; none: all
   LONG=1                         also requests of 30 s through an update
+  PLANE=nft                      with that driver; as meshd's --data-plane
 
 Outside the cluster, loadgen asks a published service of four tasks through all three nodes' addresses; inside, another
 asks its VIP from a task's network namespace and cgroup. One run of both a phase: a failure belongs to the phase its request
@@ -26,6 +27,7 @@ OUTSIDE = ["new:100", "new:20:10", "new:20:200", "new:5:2000", "keep:50:12:3000"
 INSIDE = ["new:40", "new:10:200", "keep:20:4:3000", "udp:20"]
 SECOND = 1_000_000_000
 GRACE = 15
+PLANE = os.environ.get("PLANE", "auto")
 
 # The engine's figures for what is alike, VM.md 6 of its measurement: docker.io 20.10, 100 new connections/s, two nodes.
 ENGINE = {("exit", "update stop-first, delay 0"): "0 of 10627", ("exit", "update stop-first, delay 5 s"): "0 of 10245",
@@ -303,7 +305,7 @@ def main():
     picked = [p for p in PHASES if any(w in p for w in words)] or list(PHASES)
     rows, figures = [], []
     try:
-        with Lab("upd") as lab:
+        with Lab("upd", plane=PLANE) as lab:
             nodes_ready(lab)
             start_inside(lab)
             for b in behaviours:
@@ -322,9 +324,9 @@ def main():
                 long_requests(lab, rows, figures)
     finally:
         m = machine()
-        print(f"\n{m['cpu']}, {m['cores']} cores, kernel {m['kernel']}, load {m['load']:.1f}\n")
+        print(f"\n{m['cpu']}, {m['cores']} cores, kernel {m['kernel']}, load {m['load']:.1f}, data plane {PLANE}\n")
         table(rows, ["task", "phase", "s", "outside: failed", "p50/p99/max ms", "VIP: failed", "p50/p99/max ms", "engine 20.10"])
-        write_json("bench-update", {"machine": m, "outside": OUTSIDE, "inside": INSIDE, "figures": figures})
+        write_json("bench-update", {"machine": m, "plane": PLANE, "outside": OUTSIDE, "inside": INSIDE, "figures": figures})
 
 
 if __name__ == "__main__":

@@ -174,13 +174,14 @@ def test_soak(lab):
     lab.wait_running("base", 4, 60)
     before = {k: wait_for(lambda: count(lab, k), 20, f"n{k} to be counted") for k in lab.nodes}
     memory = {k: (lab.pid(k), rss_kb(lab.pid(k))) for k in lab.nodes}
-    mix = ["new:40", "new:5:200", "keep:30:8:3000"] + (["udp:20"] if lab.driver == "ebpf" else [])
+    mix = ["new:40", "new:5:200", "keep:30:8:3000", "udp:100"]
     load = Load(lab, [MESHCTL, "lab", "client", "--name", lab.name, "--"], [f"{lab.addr(k)}:8100" for k in lab.nodes], mix)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         chaos.step()
     print(f"SOAK_SEED={SEED} steps={len(chaos.done)}: {' '.join(chaos.done[-200:])}")
     result = load.stop()
+    print(" ".join(f"{c['class']}={c['sent'] - c['ok']}/{c['sent']}" for c in result["classes"]), "lost")
     for name in list(chaos.services):
         lab.raw(1, "DELETE", f"/services/{name}")
     lab.meshctl(1, "service", "update", "-q", "-d", "--image", IMAGE, "base")
