@@ -181,11 +181,13 @@ static bool equal_field(const struct sch_field *f, const void *a, const void *b)
 		return true;
 	}
 	case SCH_MAP: {
-		/* As sets of pairs: the order in which labels were given means nothing. */
+		/* As sets of pairs: the order in which labels were given means nothing. It is mostly the same, though. */
 		const struct str_map *x = a, *y = b;
 		if (x->n != y->n)
 			return false;
 		for (size_t i = 0; i < x->n; i++) {
+			if (streq(x->v[i].key, y->v[i].key) && streq(x->v[i].value, y->v[i].value))
+				continue;
 			const char *v = smap_get(y, x->v[i].key);
 			if (!v || !streq(v, x->v[i].value))
 				return false;
