@@ -132,9 +132,30 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
+    item.mesh_reports = getattr(item, "mesh_reports", []) + [report]
+    if report.when == "teardown" and "MESH_TEST_RECORD" in os.environ:
+        record(item)
     if report.failed:
         for l in LABS:
             report.sections.append((f"daemon logs of lab {l.name}", l.new_logs(getattr(item, "mesh_log_sizes", {}).get(l.name, {}))))
+
+
+# A run that takes long can be interrupted: MESH_TEST_DONE is a file with a line a test, "outcome seconds id", of tests that are left
+# out but for those that failed; MESH_TEST_RECORD is where such lines are written, each when its test has ended.
+def pytest_collection_modifyitems(config, items):
+    if not os.path.exists(os.environ.get("MESH_TEST_DONE", "")):
+        return
+    with open(os.environ["MESH_TEST_DONE"]) as f:
+        outcomes = {line.split(" ", 2)[2].strip(): line.split(" ", 1)[0] for line in f if line.count(" ") >= 2}
+    done = [i for i in items if outcomes.get(i.nodeid, "failed") != "failed"]
+    config.hook.pytest_deselected(items=done)
+    items[:] = [i for i in items if i not in done]
+
+
+def record(item):
+    worst = max(item.mesh_reports, key=lambda r: ["passed", "skipped", "failed"].index(r.outcome))
+    with open(os.environ["MESH_TEST_RECORD"], "a") as f:
+        print(worst.outcome, round(sum(r.duration for r in item.mesh_reports)), item.nodeid, file=f)
 
 
 def pytest_sessionstart(session):

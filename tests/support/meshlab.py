@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 
+import nshttp
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("MESH_BUILD", os.path.join(ROOT, "build")))
 MESHCTL = os.path.join(BUILD, "meshctl")
@@ -38,7 +40,7 @@ def wait_for(cond, timeout=20, what="the condition", every=0.05):
             last = e
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout * SLOW:g} s for {what}; last: {last!r}")
-        time.sleep(every)
+        time.sleep(every * max(SLOW / 2, 1))  # asking takes time, too, of those who should answer
 
 
 # Thirty connections that stay open: "up N" (tasks they have), then "kept" a line of input, "lost" for each that is.
@@ -207,8 +209,13 @@ class Lab:
         return x
 
     def curl(self, url, where=0, rc=0, m=5, args=()):
-        argv = ["curl", "-sS", "-m", str(m), *args, url]
-        return (self.node_exec(where, *argv, rc=rc) if where else self.client(*argv, rc=rc))
+        """From the client (0) or node k. Without args no curl runs, but what is said of it is the same."""
+        if args:
+            argv = ["curl", "-sS", "-m", str(m), *args, url]
+            return (self.node_exec(where, *argv, rc=rc) if where else self.client(*argv, rc=rc))
+        p = nshttp.get(f"mesh-{self.name}-" + (f"n{where}" if where else "client"), url, m)
+        assert rc is None or p.returncode == rc, f"GET {url}: ended with {p.returncode}, not {rc}\n{p.stdout}\n{p.stderr}"
+        return p
 
     def fields(self, url, where=0, **kw):
         """The demo server's answer as a dict."""

@@ -3,7 +3,7 @@
 # Boots Debian's stock kernel in qemu over this machine's own root (read-only, 9p, with a tmpfs on top) and runs a script.
 #   tests/vm/boot.sh [-i] BUILD_DIR SCRIPT [SECONDS]    exit status: the script's; 77 when something it needs is missing
 #   -i   one CPU whose clock is the instructions it executed, one a nanosecond: what code costs, exactly
-#   VM_CPUS=2    how many, if not -i. One does the same work in three quarters of the CPU time: no interrupts between them, no waits.
+#   VM_CPUS=2    how many, if not -i
 # Variables VM_* are handed on. Files that the script leaves in /mnt/keep are copied to BUILD_DIR; the guest's words to this machine go to /mnt/log.
 # The guest is what most users run: kernel 6.1, pure cgroup v2, modules. Nothing it does reaches this machine.
 set -eu
@@ -71,8 +71,8 @@ INIT
 	(cd "$vm/initrd" && find . | cpio -o -H newc 2>/dev/null | gzip -1) >"$vm/initrd.gz"
 fi
 out=$(mktemp -d) qemu=""
-mkdir "$out/keep"
-trap 'rm -rf "$out"' EXIT
+mkdir -p "$out/keep/vm/all"
+trap 'cp -r "$out/keep/." "$build/"; rm -rf "$out"' EXIT
 trap 'kill $qemu 2>/dev/null; exit 143' INT TERM
 cp "$script" "$out/script"
 env | sed -n "s/^\(VM_[A-Z]*\)=\(.*\)/\1='\2'; export \1/p" >"$out/env"
@@ -104,7 +104,6 @@ qemu=$!
 tail -n +1 -f --pid=$qemu "$out/log" &
 wait $qemu || true
 wait $! || true
-cp -r "$out/keep/." "$build/"
 if [ ! -e "$out/rc" ]; then
 	echo "the guest did not finish within $limit s"
 	tail -n 20 "$out/serial" "$out/qemu" 2>/dev/null
