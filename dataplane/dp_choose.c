@@ -6,8 +6,8 @@
 
 /* What a user meets: a list, which tests take from what a node says instead of from a list of theirs. */
 #define NFT_LIMITS                                                                                                     \
-	"cannot show packets, see handshakes, remember whom a client was given, bring a task to a port of its own "    \
-	"node that a task elsewhere on a network of both serves"
+	"cannot show packets, see handshakes, bring a task to a port of its own node that a task elsewhere on a "      \
+	"network of both serves"
 
 int dp_choose(const char *want, const struct dp_probed *probed, struct dp_choice *out, struct mesh_err *err)
 {

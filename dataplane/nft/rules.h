@@ -16,6 +16,7 @@
  * Flows:  connections to tasks of this node are connection tracking's. What is passed on is remembered in maps that
  *         the rules themselves fill ("flows", "syns", "ended", "datagrams"), for as long as its task is "live"; datagrams
  *         while it is "serving": to a table of flows, a client's port that is used again is the flow of before.
+ *         Whom a client was given, where a service has affinity, is in "affine", for both.
  * Marks:  packets that chose a task of this node: 0x6d and 24 bits of its address, until they are translated.
  *         Connections that other nodes took in: conntrack mark, 31 bits of the node's address, and 1 << 31 when the
  *         task must not see the client (it has the same address as something of its own).

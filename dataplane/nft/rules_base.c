@@ -47,6 +47,7 @@ static const struct {
 	{ "map syns", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
 	{ "map ended", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
 	{ "map datagrams", "typeof " RULES_FLOW " : meta mark; flags dynamic,timeout", REMEMBERED },
+	{ "map affine", "typeof ip saddr . meta mark : meta mark; flags dynamic,timeout", REMEMBERED },
 };
 const char *const rules_counting[RULES_COUNTING_MAX] = {
 	[COUNT_NET_IN] = "net_in",         [COUNT_NET_OUT] = "net_out",         [COUNT_PUB_IN] = "pub_in",

@@ -109,6 +109,10 @@ static void addr_of_backend(struct buf *b, const struct ebpf_backend *backend)
 {
 	buf_puts(b, IP(&backend->ip));
 }
+static void mark_of_backend(struct buf *b, const struct ebpf_backend *backend)
+{
+	buf_printf(b, "0x%08x", rules_task_mark(&backend->ip));
+}
 
 static void range(struct buf *b, uint64_t from, uint64_t to)
 {
@@ -136,6 +140,38 @@ static void slots(struct buf *b, const struct choice *c, slot_fn data)
 	}
 }
 
+/* "{ mark : ..., ... }" of those that take new flows. */
+static void marks(struct buf *b, const struct choice *c, slot_fn data)
+{
+	buf_puts(b, "{ ");
+	for (size_t i = 0; i < c->len; i++) {
+		mark_of_backend(b, c->data[i]);
+		buf_puts(b, " : ");
+		data(b, c->data[i]);
+		buf_puts(b, i + 1 < c->len ? ", " : " }");
+	}
+}
+
+/*
+ * Client affinity: who has a task that takes new flows goes there ("verb { mark : ... }"), for as long as the service says
+ * since its last new one; who has none is given the hash's, by the rule that follows. Where the map is full, all go by that.
+ * way: one of this service, with which the map tells them apart; of two that are the same to it, neither has the other's tasks.
+ */
+static void affinity(struct buf *b, const struct item *svc, const struct choice *c, const void *way, size_t n,
+                     const char *verb, slot_fn data)
+{
+	uint32_t key = (uint32_t)hash64(way, n);
+	CLEAN_FREE char *keep =
+		xasprintf("update @affine { ip saddr . 0x%08x timeout %us : meta mark }\n", key, svc->svc.affinity_s);
+	buf_printf(b, "meta mark set 0x%08x\nmeta mark set ip saddr . meta mark map @affine %s%s", key, keep, verb);
+	marks(b, c, data);
+	buf_printf(b, "\nmeta mark set jhash ip saddr mod %d seed 0x1 map ", SLOTS);
+	slots(b, c, mark_of_backend);
+	buf_printf(b, " %s", keep);
+}
+
+#define VIP_DNAT "meta l4proto { tcp, udp } dnat to "
+
 void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vip)
 {
 	const struct item *svc = rules_service(in, vip->service);
@@ -154,16 +190,16 @@ void rules_vip(struct rules *r, const struct rules_in *in, const struct item *vi
 	serving(svc, &c);
 	for (size_t i = 0; i < c.len; i++)
 		total += c.data[i]->weight ? c.data[i]->weight : 1;
-	if (c.len == 1) {
-		buf_printf(&body, "meta l4proto { tcp, udp } dnat to %s\n", IP(&c.data[0]->ip));
-	} else if (c.len && svc->svc.affinity_s) {
-		buf_printf(&body, "meta l4proto { tcp, udp } dnat to jhash ip saddr mod %d seed 0x1 map ", SLOTS);
+	if (c.len && svc->svc.affinity_s) {
+		affinity(&body, svc, &c, &vip->addr, sizeof(vip->addr), VIP_DNAT "meta mark map ", addr_of_backend);
+		buf_printf(&body, VIP_DNAT "jhash ip saddr mod %d seed 0x1 map ", SLOTS);
 		slots(&body, &c, addr_of_backend);
 		buf_puts(&body, "\n");
+	} else if (c.len == 1) {
+		buf_printf(&body, VIP_DNAT "%s\n", IP(&c.data[0]->ip));
 	} else if (c.len) {
 		uint64_t at = 0;
-		buf_printf(&body, "meta l4proto { tcp, udp } dnat to numgen random mod %llu map { ",
-		           (unsigned long long)total);
+		buf_printf(&body, VIP_DNAT "numgen random mod %llu map { ", (unsigned long long)total);
 		for (size_t i = 0; i < c.len; i++) {
 			uint64_t w = c.data[i]->weight ? c.data[i]->weight : 1;
 			range(&body, at, at + w - 1);
@@ -234,6 +270,8 @@ void rules_published(struct rules *r, const struct rules_in *in, const struct it
 		refuse(r, &body, svc->svc.key, false);
 		refuse(r, &lo, svc->svc.key, false);
 	} else {
+		if (svc->svc.affinity_s)
+			affinity(&body, svc, &c, &svc->svc.key, sizeof(svc->svc.key), "meta mark vmap ", goto_backend);
 		buf_printf(&body, "jhash %s mod %d seed 0x1 vmap ",
 		           svc->svc.affinity_s ? "ip saddr" : "ip saddr . th sport . ip daddr . th dport", SLOTS);
 		slots(&body, &c, goto_backend);

@@ -114,11 +114,6 @@ def test_affinity(lab):
     first = containers(lab.wait_running("web", 1))
     assert outside() == first and inside() == first
     lab.meshctl(1, "service", "scale", "-d", "web=6")
-    if lab.cannot("remember whom a client was given"):
-        lab.wait_running("web", 6)
-        # One all the same, once every node has heard of all six.
-        wait_for(lambda: len(outside()) == 1 and len(inside()) == 1, 10, "a task for the client")
-        return
     for _ in range(5):
         assert outside() == first and inside() == first
     lab.wait_running("web", 6)

@@ -325,6 +325,42 @@ static void test_datagrams_that_rest_move(void **state)
 	plan_table_fini(&t);
 }
 
+/* A client goes where it was given, while that one takes new flows, at a port and at a virtual address; else by its address. */
+static void test_affinity(void **state)
+{
+	(void)state;
+	static const char *const chains[] = { "p_0000000000000007", "v_0000000000000007" };
+	static const char *const parts[][4] = {
+		{ "meta mark set ip saddr . meta mark map @affine update @affine { ip saddr . 0x",
+		  " timeout 600s : meta mark }\nmeta mark vmap { 0x6d000005 : goto l_0a000005, 0x6d000007 : goto "
+		  "r_0a000007 }\n",
+		  "meta mark set jhash ip saddr mod 128 seed 0x1 map { 0",
+		  " : meta mark }\njhash ip saddr mod 128 seed 0x1 vmap { 0" },
+		{ "meta mark set ip saddr . meta mark map @affine update @affine { ip saddr . 0x",
+		  " timeout 600s : meta mark }\nmeta l4proto { tcp, udp } dnat to meta mark map { 0x6d000005 : "
+		  "10.0.0.5, "
+		  "0x6d000007 : 10.0.0.7 }\n",
+		  "meta mark set jhash ip saddr mod 128 seed 0x1 map { 0",
+		  " : meta mark }\nmeta l4proto { tcp, udp } dnat to jhash ip saddr mod 128 seed 0x1 map { 0" },
+	};
+	struct plan_table t = table(3);
+	struct rules_in in;
+	struct item like = { .kind = ITEM_SERVICE, .svc.key = 7 };
+	((struct item *)(uintptr_t)plan_table_get(&t, &like))->svc.affinity_s = 600;
+	add(&t, (struct item){ .kind = ITEM_VIP, .addr = ip("10.0.0.2"), .service = 7 });
+	backend(&t, 1)->state = DP_DRAINING;
+	struct rules r = build(&t, &in);
+	for (size_t i = 0; i < ARRAY_SIZE(chains); i++) {
+		const char *at = behind(&r, chains[i]);
+		for (size_t k = 0; k < 4; k++) {
+			at = strstr(at, parts[i][k]);
+			assert_non_null(at);
+		}
+	}
+	rules_fini(&r);
+	plan_table_fini(&t);
+}
+
 /* A restart keeps what was remembered and counted, and removes what nobody wants any more. */
 static void test_adoption(void **state)
 {
@@ -480,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_a_change_leaves_what_packets_are_in),
 		cmocka_unit_test(test_old_flows_keep_their_task),
 		cmocka_unit_test(test_datagrams_that_rest_move),
+		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_listed),
 		cmocka_unit_test(test_what_is_left_stays),
