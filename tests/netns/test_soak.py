@@ -4,7 +4,7 @@
     client ── loadgen ──► n1 n2 n3 :8100 ──► base, scaled and updated
     beside it: services, networks and published ports come and go, their tasks are killed, daemons are killed and started
 
-No request over TCP to base may fail with the ebpf driver.
+No request over TCP to base may fail.
 Daemons are killed while base rests: a drain does not wait for a node whose daemon is away, and what that node sends meanwhile to a
 task that ends is lost until it is back. What a node is made of is counted before and after: entries of BPF maps and nft sets,
 links, addresses, network namespaces, mounts, and the daemon's files and memory.
@@ -208,8 +208,7 @@ def test_soak(lab):
     for k in lab.nodes:
         grown = rss_kb(lab.pid(k)) - memory[k][1]
         assert grown < 24576 + 40 * SECONDS, f"n{k}: resident memory grew by {grown} KB"
-    # Datagrams that are in a task's socket while it exits are lost; and where the nft driver passes connections on, they
-    # break when the set changes (node inspect says so).
-    lost = [f for f in result["failures"] if lab.driver == "ebpf" and not f["class"].startswith("udp")]
+    # Datagrams that are in a task's socket while it exits are lost.
+    lost = [f for f in result["failures"] if not f["class"].startswith("udp")]
     assert lost == [], (SEED, [str(f) for f in lost[:20]])
     assert len(result["failures"]) < 0.01 * sum(c["sent"] for c in result["classes"]), (SEED, len(result["failures"]))
