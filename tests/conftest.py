@@ -133,15 +133,16 @@ def pytest_runtest_setup(item):
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     item.mesh_reports = getattr(item, "mesh_reports", []) + [report]
-    if report.when == "teardown" and "MESH_TEST_RECORD" in os.environ:
-        record(item)
     if report.failed:
         for l in LABS:
             report.sections.append((f"daemon logs of lab {l.name}", l.new_logs(getattr(item, "mesh_log_sizes", {}).get(l.name, {}))))
+    if report.when == "teardown" and "MESH_TEST_RECORD" in os.environ:
+        record(item)
 
 
 # A run that takes long can be interrupted: MESH_TEST_DONE is a file with a line a test, "outcome seconds id", of tests that are left
-# out but for those that failed; MESH_TEST_RECORD is where such lines are written, each when its test has ended.
+# out but for those that failed; MESH_TEST_RECORD is where such lines are written, each when its test has ended. What a failure said
+# is beside it, .failures.
 def pytest_collection_modifyitems(config, items):
     if not os.path.exists(os.environ.get("MESH_TEST_DONE", "")):
         return
@@ -156,6 +157,10 @@ def record(item):
     worst = max(item.mesh_reports, key=lambda r: ["passed", "skipped", "failed"].index(r.outcome))
     with open(os.environ["MESH_TEST_RECORD"], "a") as f:
         print(worst.outcome, round(sum(r.duration for r in item.mesh_reports)), item.nodeid, file=f)
+    for r in item.mesh_reports:
+        if r.failed:
+            with open(os.environ["MESH_TEST_RECORD"] + ".failures", "a") as f:
+                print(f"== {item.nodeid}, {r.when}", r.longreprtext, *[f"{name}:\n{text}" for name, text in r.sections], sep="\n", file=f)
 
 
 def pytest_sessionstart(session):
