@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define ABI_LAYOUT 16
+#define ABI_LAYOUT 17
 
 struct abi_addr {
 	__be32 w[4];
@@ -357,7 +357,9 @@ struct abi_flow {
 	__u32 task;
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE: last change of state, for UDP last packet */
 	__u8 state, flags;
-	__u8 pad[30];
+	__u16 pad;
+	__u32 tick; /* kernel, UDP: jiffies when the clock was last read for seen_ns */
+	__u8 pad2[24];
 };
 _Static_assert(sizeof(struct abi_flow) == 64, "the kernel's 48 bytes and the key before it: two whole cache lines");
 

@@ -11,6 +11,7 @@
 #include "bpf/stats.h"
 
 #define PORT_PROBES 4
+#define CLOCK_TICKS 64 /* 64 to 640 ms: reading the clock costs a fifth of a datagram */
 #define FLOW_REUSE_NS (120ULL * 1000000000)
 
 static __always_inline __be16 other_port(const struct packet *p, __u32 i)
@@ -111,9 +112,11 @@ static __always_inline void flow_state(struct abi_flow *f, const struct packet *
 	__u8 state = f->state, flags = f->flags;
 
 	if (p->proto == IPPROTO_UDP) {
-		__u64 now = bpf_ktime_get_coarse_ns();
-		if (now - f->seen_ns > 1000000000)
-			f->seen_ns = now;
+		__u32 tick = (__u32)bpf_jiffies64();
+		if (tick - f->tick < CLOCK_TICKS)
+			return;
+		f->tick = tick;
+		f->seen_ns = bpf_ktime_get_coarse_ns();
 		return;
 	}
 	if (!from_task && is_new(p)) {

@@ -79,6 +79,7 @@ int main(void)
 		cmocka_unit_test(arp),
 		cmocka_unit_test(service_datagrams_leave_who_drains),
 		cmocka_unit_test(edges),
+		cmocka_unit_test(datagrams_are_seen),
 		cmocka_unit_test(no_client_port_is_free),
 		cmocka_unit_test(a_port_of_a_closed_connection_is_used_again),
 		cmocka_unit_test(a_port_where_datagrams_rest_is_used_again),

@@ -103,6 +103,28 @@ static uint16_t probe(const char *client, const char *dst, uint16_t sport, uint1
 	return i ? (uint16_t)(1024 + (h >> 8) % 64000) : sport;
 }
 
+/* A flow of datagrams that went on was seen now, though not every packet reads the clock. */
+static void datagrams_are_seen(void **state)
+{
+	static const struct row r = { "a datagram", PROG_UPLINK, UP0, { C(8081), .proto = UDP }, TC_ACT_REDIRECT };
+	struct abi_flow_key k = { .tport = htons(80), .pport = htons(5000), .proto = UDP };
+	struct abi_flow f;
+	struct timespec now;
+
+	(void)state;
+	inet_pton(AF_INET, "10.0.0.11", &k.task);
+	inet_pton(AF_INET, CLIENT, &k.peer);
+	run_row(&r);
+	assert_int_equal(bpf_map_lookup_elem(e->table_fd[TABLE_FLOWS], &k, &f), 0);
+	f.seen_ns = 1;
+	f.tick -= 1u << 20;
+	assert_int_equal(bpf_map_update_elem(e->table_fd[TABLE_FLOWS], &k, &f, BPF_ANY), 0);
+	run_row(&r);
+	assert_int_equal(bpf_map_lookup_elem(e->table_fd[TABLE_FLOWS], &k, &f), 0);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	assert_true(f.seen_ns + 60000000000ULL > (uint64_t)now.tv_sec * 1000000000ULL);
+}
+
 /* Gives every client port that a new flow could get, as its task sees it, to somebody else; the third is the oldest. */
 static void take_ports_in(uint8_t proto, enum abi_flow_state flow_state, const char *client, const char *peer,
                           const char *dst, uint16_t sport)
