@@ -17,7 +17,7 @@
 
 /* The verdict, -1, or FOR_DEVICE: then the packet is as it was. */
 #define FOR_DEVICE (-2)
-static __attribute__((noinline, unused)) int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
+static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
 {
 	struct bpf_redir_neigh nh = { .nh_family = AF_INET };
 	struct abi_runtime *rt = runtime_of();

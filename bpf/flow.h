@@ -96,7 +96,7 @@ ONCE int flow_probe(struct abi_flow_key *key, const struct packet *p)
 }
 
 /* Finds p's flow; k->pport is the client port the task sees, or the one a new flow may have, see above. */
-static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
+static __always_inline struct abi_flow *flow_find_first(struct abi_flow_key *k, const struct packet *p)
 {
 	struct abi_flow *f;
 
@@ -105,6 +105,12 @@ static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struc
 	if (f ? same_flow(f, p) : !other_ports())
 		return f;
 	return flow_probe(k, p) ? flow_at(k) : 0;
+}
+
+/* The same in a function of its own, for those who ask twice. */
+static __noinline struct abi_flow *flow_find(struct abi_flow_key *k, const struct packet *p)
+{
+	return flow_find_first(k, p);
 }
 
 static __always_inline void flow_state(struct abi_flow *f, const struct packet *p, bool from_task)

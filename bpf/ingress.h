@@ -69,7 +69,7 @@ static __always_inline int serve_or_pass_on(struct __sk_buff *skb, const struct 
 		return send_flow_on(skb, p, t, o);
 	if (t->ifindex) {
 		key_of_target(&k, p, t, o, port);
-		f = flow_find(&k, p);
+		f = flow_find_first(&k, p);
 		/* Refused by a task that takes nothing new any more: it belongs to nobody. */
 		if (f && !t->serving && f->state == FLOW_SYN && (f->flags & FLOW_REFUSED))
 			f = 0;
