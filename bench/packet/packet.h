@@ -47,19 +47,7 @@ struct packet_of {
 };
 
 /* What the peer is measured at, each by one of its cases. */
-enum peer_row {
-	NO_PEER,
-	P_PASS,
-	P_HIT_1,
-	P_HIT_64K,
-	P_HIT_512K,
-	P_SYN_1,
-	P_SYN_64K,
-	P_SYN_1024K,
-	P_UDP_1,
-	P_UDP_64K,
-	PEER_ROWS
-};
+enum peer_row { NO_PEER, P_PASS, P_HIT_1, P_HIT_64K, P_HIT_512K, P_SYN_1, P_SYN_64K, P_UDP_1, P_UDP_64K, PEER_ROWS };
 
 struct bench_case {
 	const char *name;
