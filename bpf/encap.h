@@ -15,9 +15,9 @@
 	 BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO)
 #define DECAP_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
 
-/* The verdict, -1, or FOR_DEVICE: then the packet is as it was. */
+/* The verdict, -1, or FOR_DEVICE: then the packet is as it was. (In its callers' frames Linux 6.1 has too little stack.) */
 #define FOR_DEVICE (-2)
-static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
+static __attribute__((noinline, unused)) int encapsulate(struct __sk_buff *skb, __be32 node, __u32 vni)
 {
 	struct bpf_redir_neigh nh = { .nh_family = AF_INET };
 	struct abi_runtime *rt = runtime_of();
