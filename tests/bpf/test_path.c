@@ -8,26 +8,16 @@
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(published_port),
-		cmocka_unit_test(bulk),
-		cmocka_unit_test(from_the_host),
-		cmocka_unit_test(from_a_task),
-		cmocka_unit_test(host_mode),
-		cmocka_unit_test(colliding_ports),
-		cmocka_unit_test(udp_both_ways),
-		cmocka_unit_test(overlay),
-		cmocka_unit_test(socket_hooks),
-		cmocka_unit_test(refused),
-		cmocka_unit_test(second_chance),
-		cmocka_unit_test(socket_leaves_who_drains),
-		cmocka_unit_test(crashed_task),
-		cmocka_unit_test(udp_refusal),
-		cmocka_unit_test(drain_and_restart),
-		cmocka_unit_test(path_mtu),
-		cmocka_unit_test(overlay_bulk),
-		cmocka_unit_test(overlay_datagrams_at_once),
-		cmocka_unit_test(overlay_fragments),
-		cmocka_unit_test(large_from_client),
+		cmocka_unit_test(published_port),    cmocka_unit_test(bulk),
+		cmocka_unit_test(from_the_host),     cmocka_unit_test(from_a_task),
+		cmocka_unit_test(host_mode),         cmocka_unit_test(colliding_ports),
+		cmocka_unit_test(udp_both_ways),     cmocka_unit_test(overlay),
+		cmocka_unit_test(socket_hooks),      cmocka_unit_test(refused),
+		cmocka_unit_test(second_chance),     cmocka_unit_test(socket_leaves_who_drains),
+		cmocka_unit_test(crashed_task),      cmocka_unit_test(udp_refusal),
+		cmocka_unit_test(drain_and_restart), cmocka_unit_test(path_mtu),
+		cmocka_unit_test(overlay_bulk),      cmocka_unit_test(overlay_datagrams_at_once),
+		cmocka_unit_test(overlay_fragments), cmocka_unit_test(large_from_client),
 	};
 	int failed = 0;
 
