@@ -290,6 +290,17 @@ static void on_store(void *arg, const struct store_event *ev)
 	}
 }
 
+void disp_configure(struct disp *d, const struct disp_config *c, int64_t now)
+{
+	d->config = *c;
+	MAP_FOREACH(&d->sessions, e) {
+		struct session *s = e->value;
+		if (s->connected && s->last_seen != INT64_MAX)
+			s->last_seen = now;
+	}
+	d->wake = true;
+}
+
 struct disp *disp_new(struct store *store, const struct disp_config *c, int64_t now)
 {
 	struct disp *d = XNEW(struct disp);

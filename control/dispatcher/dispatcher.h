@@ -33,6 +33,9 @@ int64_t disp_beat_ns(int64_t heartbeat_period_ns);
 struct disp *disp_new(struct store *s, const struct disp_config *c, int64_t mono_ns);
 void disp_free(struct disp *d);
 
+/* Another heartbeat period: whoever is connected was heard of just now, and is to be told how often to beat from here on. */
+void disp_configure(struct disp *d, const struct disp_config *c, int64_t mono_ns);
+
 /* A session opened (replacing an older one of that node); its whole state goes out with the next disp_next. */
 void disp_connect(struct disp *d, const char *node, const char *addr, const struct md_node_description *desc,
                   int64_t mono_ns);

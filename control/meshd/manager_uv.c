@@ -196,10 +196,32 @@ static void on_timer(uv_timer_t *t)
 }
 
 /* The operator's narration of the cluster. */
+static void send_welcome(struct agent_session *s);
+
+static int64_t heartbeat_period(const struct manager *mgr)
+{
+	const struct md_cluster *c = store_cluster(mgr->store);
+	int64_t p = c ? c->spec.dispatcher.heartbeat_period : 0;
+	return p > 0 ? p : 5 * NS_PER_SEC;
+}
+
+/* How often agents are to beat, and how long they may be silent, change together. */
+static void on_cluster(struct manager *mgr, const struct md_cluster *was, const struct md_cluster *is)
+{
+	if (!was || !is || was->spec.dispatcher.heartbeat_period == is->spec.dispatcher.heartbeat_period)
+		return;
+	struct disp_config c = disp_config_of(heartbeat_period(mgr));
+	disp_configure(mgr->disp, &c, clock_mono_ns());
+	MAP_FOREACH(&mgr->sessions, e)
+		send_welcome(e->value);
+}
+
 static void on_store(void *arg, const struct store_event *ev)
 {
 	struct manager *mgr = arg;
 	const struct md_node *was = ev->old, *is = ev->new;
+	if (ev->object == STORE_CLUSTER)
+		on_cluster(mgr, ev->old, ev->new);
 	if (ev->object == STORE_TASK && ev->new)
 		runs_on_task(mgr, ev->new);
 	if (mgr->m->api)
@@ -243,13 +265,6 @@ static int on_restore(void *arg, const void *p, size_t n, struct mesh_err *err)
 {
 	struct manager *mgr = arg;
 	return store_snapshot_restore(mgr->store, p, n, err);
-}
-
-static int64_t heartbeat_period(const struct manager *mgr)
-{
-	const struct md_cluster *c = store_cluster(mgr->store);
-	int64_t p = c ? c->spec.dispatcher.heartbeat_period : 0;
-	return p > 0 ? p : 5 * NS_PER_SEC;
 }
 
 static void on_leader(void *arg, bool leads)

@@ -205,6 +205,19 @@ def test_daemon_gone_for_long_is_not_replaced_early(lab):
     assert containers(lab.wait_running("web", 3)) == containers(web) and len(lab.tasks("web")) == 3
 
 
+def test_heartbeat_period_takes_effect(lab):
+    """A node that is silent is believed for as long as the period says, at once; who is heard is not lost by the change."""
+    state = lambda: {n["Description"]["Hostname"]: n["Status"]["State"] for n in lab.get(1, "/nodes")}
+    lab.meshctl(1, "swarm", "update", "--dispatcher-heartbeat", "60s")
+    lab.verb("cut", 3)
+    time.sleep(6)  # the default is 3.5 s
+    assert set(state().values()) == {"ready"}
+    lab.meshctl(1, "swarm", "update", "--dispatcher-heartbeat", "2s")
+    wait_for(lambda: state() == {"n1": "ready", "n2": "ready", "n3": "down"}, 20, "n3 to be down, and nobody else")
+    lab.verb("heal", 3)
+    lab.wait_nodes()
+
+
 def test_dead_node_is_replaced_and_comes_back(lab):
     """A cut link: its tasks are replaced elsewhere; healed, the node stops what it should no longer run."""
     web = lab.create("--name", "web", "--replicas", "3", "-p", "8080:8000", IMAGE, n=3)

@@ -348,6 +348,29 @@ static void a_dead_node_holds_nothing_up(void **state)
 	assert_true(task(w, 1)->drained);
 }
 
+/* Who was heard under the old period is not silent under the new one. */
+static void another_period_counts_from_its_change(void **state)
+{
+	struct world *w = *state;
+	struct disp_config slow = disp_config_of(60 * NS_PER_SEC), fast = disp_config_of(2 * NS_PER_SEC);
+	connect_node(w, 1);
+	step(w);
+	disp_configure(w->d, &slow, w->now);
+	w->now += 10 * NS_PER_SEC;
+	step(w);
+	assert_int_equal(((const struct md_node *)store_get(w->store, STORE_NODE, id_of('n', 1)))->status.state,
+	                 MD_NODE_READY);
+	disp_configure(w->d, &fast, w->now);
+	assert_true(disp_pending(w->d));
+	step(w);
+	assert_int_equal(((const struct md_node *)store_get(w->store, STORE_NODE, id_of('n', 1)))->status.state,
+	                 MD_NODE_READY);
+	w->now += 2 * NS_PER_SEC;
+	step(w);
+	assert_int_equal(((const struct md_node *)store_get(w->store, STORE_NODE, id_of('n', 1)))->status.state,
+	                 MD_NODE_DOWN);
+}
+
 static void silence_takes_traffic_away_before_the_node_is_down(void **state)
 {
 	struct world *w = *state;
@@ -469,6 +492,7 @@ int main(void)
 		T(a_task_is_known_once_all_nodes_acknowledged_that_it_serves),
 		T(a_task_that_never_served_is_drained_at_once),
 		T(a_dead_node_holds_nothing_up),
+		T(another_period_counts_from_its_change),
 		T(silence_takes_traffic_away_before_the_node_is_down),
 		T(a_closed_session_leaves_traffic_alone),
 		T(old_news_does_not_turn_time_back),
