@@ -13,16 +13,14 @@ import time
 
 import pytest
 
-from meshlab import BUILD, IMAGE, IMAGE2, MESHCTL, wait_for
+from meshlab import IMAGE, IMAGE2, MESHCTL, SLOW, loadgen, wait_for
 
-LOADGEN = os.path.join(BUILD, "bench", "loadgen")
 MIX = ["new:80", "new:20:200", "keep:40:9:2000", "udp:40"]
 
 
 class Load:
     def __init__(self, lab, targets, classes=MIX):
-        assert os.path.exists(LOADGEN), f"{LOADGEN} was not built: make bench/loadgen"
-        self.p = subprocess.Popen([MESHCTL, "lab", "client", "--name", lab.name, "--", LOADGEN, *classes, *targets],
+        self.p = subprocess.Popen([MESHCTL, "lab", "client", "--name", lab.name, "--", *loadgen(classes, targets)],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         lab.processes.append(self.p)
         assert self.p.stdout.readline() == "first answer\n"
@@ -35,7 +33,7 @@ class Load:
 
     def stop(self, after=100):
         self.more(after)
-        out, _ = self.p.communicate("stop\n", timeout=60)
+        out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
         return json.loads(out)
 
 

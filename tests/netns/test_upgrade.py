@@ -14,9 +14,8 @@ import subprocess
 import pytest
 
 from conftest import LABS, new_lab
-from meshlab import BUILD, IMAGE, MESHCTL, MESHD, wait_for
+from meshlab import BUILD, IMAGE, MESHCTL, MESHD, SLOW, loadgen, wait_for
 
-LOADGEN = os.path.join(BUILD, "bench", "loadgen")
 NEXT = os.path.join(BUILD, "next", "meshd")
 # Connections that rest, connections that are asked all the time, new ones, datagrams.
 MIX = ["new:60", "keep:6:6:600000", "keep:60:6:600000", "udp:30"]
@@ -24,7 +23,7 @@ MIX = ["new:60", "keep:6:6:600000", "keep:60:6:600000", "udp:30"]
 
 class Load:
     def __init__(self, lab, prefix, targets, mix=MIX):
-        self.p = subprocess.Popen([*prefix, LOADGEN, *mix, *targets], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.p = subprocess.Popen([*prefix, *loadgen(mix, targets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         lab.processes.append(self.p)
         assert self.p.stdout.readline() == "first answer\n"
 
@@ -35,7 +34,7 @@ class Load:
 
     def stop(self):
         self.more(100)
-        out, _ = self.p.communicate("stop\n", timeout=60)
+        out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
         return json.loads(out)
 
 

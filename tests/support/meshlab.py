@@ -26,6 +26,12 @@ IMAGE, IMAGE2 = "mesh-demo:1", "mesh-demo:2"
 SLOW = float(os.environ.get("MESH_TEST_SLOW", "1"))
 
 
+def loadgen(classes, targets):
+    """The open load of bench/loadgen.c; where all is slow, at as much a lower rate."""
+    slower = [":".join([kind, str(max(1, round(int(rate) / SLOW))), *more]) for kind, rate, *more in (c.split(":") for c in classes)]
+    return [os.path.join(BUILD, "bench", "loadgen"), *slower, *targets]
+
+
 def wait_for(cond, timeout=20, what="the condition", every=0.05):
     """What cond returns once it is true; an exception in it counts as not yet."""
     end = time.monotonic() + timeout * SLOW
