@@ -102,22 +102,27 @@ static __be32 *own_of(struct ebpf *e, __be32 a)
 	return NULL;
 }
 
-static void know_addr(struct ebpf *e, const struct abi_addr *a, bool there)
+/* False: there is no room, whoever wants to know has to ask the table. */
+static bool know_addr(struct ebpf *e, const struct abi_addr *a)
 {
-	__be32 v4 = a->w[3], *at = own_of(e, v4);
+	__be32 *at = own_of(e, a->w[3]);
 
-	if (!there) {
-		if (at)
-			__atomic_store_n(at, 0, __ATOMIC_RELEASE);
-		return;
-	}
 	if (at)
-		return;
+		return true;
 	at = own_of(e, 0);
 	if (at)
-		__atomic_store_n(at, v4, __ATOMIC_RELEASE);
+		__atomic_store_n(at, a->w[3], __ATOMIC_RELEASE);
 	else
 		e->runtime->own_more = 1;
+	return at != NULL;
+}
+
+static void forget_addr(struct ebpf *e, const struct abi_addr *a)
+{
+	__be32 *at = own_of(e, a->w[3]);
+
+	if (at)
+		__atomic_store_n(at, 0, __ATOMIC_RELEASE);
 }
 
 int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err *err)
@@ -127,7 +132,7 @@ int ebpf_set_host_addr(struct ebpf *e, const struct dp_ip *addr, struct mesh_err
 	struct abi_addr a = ebpf_addr(addr);
 
 	if (!rc)
-		know_addr(e, &a, true);
+		(void)know_addr(e, &a);
 	return rc;
 }
 
@@ -135,30 +140,32 @@ void ebpf_del_host_addr(struct ebpf *e, const struct dp_ip *addr)
 {
 	struct abi_addr a = ebpf_addr(addr);
 
-	know_addr(e, &a, false);
+	forget_addr(e, &a);
 	table_del(&e->host_addrs, addr->b);
 }
 
 static void on_addr_gone(void *arg, const void *key, const void *value)
 {
 	(void)value;
-	know_addr(arg, key, false);
+	forget_addr(arg, key);
 }
 
+/* Programs run on it meanwhile: what they are to ask for stays so until all that need not be asked is there. */
 static void fill_addrs(struct ebpf *e)
 {
 	struct abi_addr key, next;
-	bool first = true;
+	bool first = true, all = true;
 
 	for (size_t i = 0; i < ABI_OWN; i++) {
 		struct abi_addr a = { .w = { 0, 0, __builtin_bswap32(0xffff), e->runtime->own[i] } };
 		uint32_t one;
 		if (bpf_map_lookup_elem(e->host_addrs.fd, &a, &one))
-			know_addr(e, &a, false);
+			forget_addr(e, &a);
 	}
-	e->runtime->own_more = 0;
 	for (; bpf_map_get_next_key(e->host_addrs.fd, first ? NULL : &key, &next) == 0; key = next, first = false)
-		know_addr(e, &next, true);
+		all &= know_addr(e, &next);
+	if (all)
+		__atomic_store_n(&e->runtime->own_more, 0, __ATOMIC_RELEASE);
 }
 
 /* ---- nodes and links ---- */
