@@ -37,7 +37,7 @@ static bool tuple_of(const struct nlattr *orig, struct ct_flow *f)
 void ct_take(void *arg, int type, const void *p, size_t n)
 {
 	struct ct_flows *out = arg;
-	struct ct_flow f = { 0 };
+	struct ct_flow f = { .left_s = CT_UNKNOWN };
 	uint32_t status = 0;
 	const struct nlattr *reply = nfnl_find(p, n, CTA_TUPLE_REPLY);
 	if (type != IPCTNL_MSG_CT_NEW || !tuple_of(nfnl_find(p, n, CTA_TUPLE_ORIG), &f) ||

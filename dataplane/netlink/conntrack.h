@@ -10,13 +10,14 @@
 #include "dataplane/netlink/nfnl.h"
 #include "dataplane/state.h"
 
+#define CT_UNKNOWN UINT32_MAX
 struct ct_flow {
 	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP */
 	struct dp_ip src, dst;
 	uint16_t sport, dport; /* as it began */
 	struct dp_ip answers;  /* who answers: the task behind dst */
 	uint32_t id;           /* as the kernel wrote it */
-	uint32_t left_s;       /* until it is forgotten when nothing more comes */
+	uint32_t left_s;       /* until it is forgotten when nothing more comes; CT_UNKNOWN: its packets go past */
 	bool answered, stream; /* packets came both ways; also after the first two seconds */
 	uint16_t zone;
 	bool zoned, zone_of_tuple;

@@ -263,11 +263,13 @@ static uint32_t life_s(bool stream)
 static void forget_resting(struct steer *l, const struct rules *want)
 {
 	struct ct_flows flows = { 0 };
-	uint32_t life[] = { life_s(false), life_s(true) };
 	bool any = false;
 	MAP_FOREACH(&l->now.takes, e)
 		any |= !map_has(&want->takes, e->key);
-	int rc = any ? ct_translated(l->nfnl, &flows) : 0;
+	if (!any)
+		return;
+	uint32_t life[] = { life_s(false), life_s(true) };
+	int rc = ct_translated(l->nfnl, &flows);
 	for (size_t i = 0; i < flows.len; i++) {
 		const struct ct_flow *f = &flows.data[i];
 		uint32_t quiet = life[f->stream] > f->left_s ? life[f->stream] - f->left_s : 0;
