@@ -195,7 +195,6 @@ static void on_timer(uv_timer_t *t)
 	arm(mgr);
 }
 
-/* The operator's narration of the cluster. */
 static void send_welcome(struct agent_session *s);
 
 static int64_t heartbeat_period(const struct manager *mgr)
@@ -216,6 +215,7 @@ static void on_cluster(struct manager *mgr, const struct md_cluster *was, const 
 		send_welcome(e->value);
 }
 
+/* What follows from a change at once, and the operator's narration of the cluster. */
 static void on_store(void *arg, const struct store_event *ev)
 {
 	struct manager *mgr = arg;

@@ -46,18 +46,24 @@ uint64_t stats_counter(int fd, uint32_t i)
 	return sum;
 }
 
-uint64_t stats_event(const struct ebpf *e, enum abi_event i)
+static struct abi_events all_events(const struct ebpf *e)
 {
 	int cpus = libbpf_num_possible_cpus();
 	CLEAN_FREE struct abi_events *v = xcalloc((size_t)(cpus > 0 ? cpus : 1), sizeof(*v));
+	struct abi_events sum = {};
 	uint32_t zero = 0;
-	uint64_t sum = 0;
 
 	if (cpus <= 0 || bpf_map_lookup_elem(e->events_fd, &zero, v))
-		return 0;
+		return sum;
 	for (int c = 0; c < cpus; c++)
-		sum += v[c].n[i];
+		for (uint32_t i = 0; i < EVENT_MAX; i++)
+			sum.n[i] += v[c].n[i];
 	return sum;
+}
+
+uint64_t stats_event(const struct ebpf *e, enum abi_event i)
+{
+	return all_events(e).n[i];
 }
 
 void stats_clear(struct ebpf *e, uint32_t backend)
@@ -165,8 +171,9 @@ void ebpf_stats(struct ebpf *e, struct dp_stats *out)
 
 	for (uint32_t i = 0; i < DROP_MAX; i++)
 		add_count(&out->drops, drop_ids[i], drop_texts[i], stats_counter(e->drops_fd, i));
+	struct abi_events events = all_events(e);
 	for (uint32_t i = 0; i < EVENT_MAX; i++)
-		add_count(&out->events, event_ids[i], event_texts[i], stats_event(e, i));
+		add_count(&out->events, event_ids[i], event_texts[i], events.n[i]);
 	add_backends_used(e, out);
 	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
 		add_table(out, ours[i].name, ours[i].t->entries.count, ours[i].t->max);
