@@ -7,7 +7,6 @@ import re
 import threading
 import time
 
-import pytest
 
 from meshlab import IMAGE, SLOW, wait_for
 
@@ -208,10 +207,13 @@ def test_daemon_gone_for_long_is_not_replaced_early(lab):
 def test_heartbeat_period_takes_effect(lab):
     """A node that is silent is believed for as long as the period says, at once; who is heard is not lost by the change."""
     state = lambda: {n["Description"]["Hostname"]: n["Status"]["State"] for n in lab.get(1, "/nodes")}
+    lab.create("--name", "web", "--replicas", "2", "-p", "8080:8000", "--constraint", "node.hostname!=n3", IMAGE, n=2)
+    load = lab.load(*[f"{a}:8080" for a in lab.addresses[:2]])
     lab.meshctl(1, "swarm", "update", "--dispatcher-heartbeat", "60s")
     lab.verb("cut", 3)
-    time.sleep(6)  # the default is 3.5 s
+    load.more(int(600 / SLOW))  # six seconds; by default three and a half say that it is down
     assert set(state().values()) == {"ready"}
+    assert load.stop()["failed"] == []
     lab.meshctl(1, "swarm", "update", "--dispatcher-heartbeat", "2s")
     wait_for(lambda: state() == {"n1": "ready", "n2": "ready", "n3": "down"}, 20, "n3 to be down, and nobody else")
     lab.verb("heal", 3)

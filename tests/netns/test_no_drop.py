@@ -5,36 +5,15 @@
 
 The demo server exits at once on SIGTERM, with whatever is open; it listens only when LISTEN_DELAY_MS have passed.
 """
-import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
-from meshlab import IMAGE, IMAGE2, MESHCTL, SLOW, loadgen, wait_for
+from meshlab import IMAGE, IMAGE2, wait_for
 
 MIX = ["new:80", "new:20:200", "keep:40:9:2000", "udp:40"]
-
-
-class Load:
-    def __init__(self, lab, targets, classes=MIX):
-        self.p = subprocess.Popen([MESHCTL, "lab", "client", "--name", lab.name, "--", *loadgen(classes, targets)],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        lab.processes.append(self.p)
-        assert self.p.stdout.readline() == "first answer\n"
-
-    def more(self, n):
-        """Waits until n more requests were started."""
-        self.p.stdin.write(f"more {n}\n")
-        self.p.stdin.flush()
-        assert self.p.stdout.readline() == "done\n"
-
-    def stop(self, after=100):
-        self.more(after)
-        out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
-        return json.loads(out)
 
 
 def targets(lab, nodes=None):
@@ -62,12 +41,12 @@ def check_nothing_failed(result):
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
 def test_update_of_tasks_that_listen_late(lab, order):
     web(lab, 3, "--update-order", order, "--update-monitor", "500ms", delay=1500)
-    load = Load(lab, targets(lab))
+    load = lab.loadgen(MIX, targets(lab))
     load.more(100)
     lab.meshctl(1, "service", "update", "-q", "-d", "--image", IMAGE2, "web")
     wait_for(lambda: lab.get(1, "/services/web").get("UpdateStatus", {}).get("State") == "completed", 90, "the update")
     lab.wait_running("web", 3, 60)
-    r = load.stop()
+    r = load.stop(100)
     check_nothing_failed(r)
     assert set(r["versions"]) == {"1", "2"}
 
@@ -75,18 +54,18 @@ def test_update_of_tasks_that_listen_late(lab, order):
 def test_connections_that_rest_through_changes(lab):
     """A keep-alive connection finds its task again however often the set changed since its last request."""
     web(lab, 4)
-    load = Load(lab, targets(lab), ["keep:24:24:4000", "new:50", "udp:20"])
+    load = lab.loadgen(["keep:24:24:4000", "new:50", "udp:20"], targets(lab))
     load.more(100)
     for n in (8, 2, 5, 4):
         lab.meshctl(1, "service", "scale", "-d", f"web={n}")
         lab.wait_running("web", n, 60)
         known(lab, n)
-    check_nothing_failed(load.stop())
+    check_nothing_failed(load.stop(100))
 
 
 def test_crash_costs_what_was_open(lab):
     web(lab, 4)
-    load = Load(lab, targets(lab))
+    load = lab.loadgen(MIX, targets(lab))
     load.more(100)
     kills = []
     for _ in range(3):
@@ -95,7 +74,7 @@ def test_crash_costs_what_was_open(lab):
         kills.append(time.monotonic())
         os.kill(victim["Status"]["ContainerStatus"]["PID"], signal.SIGKILL)
         wait_for(lambda: victim["ID"] not in [t["ID"] for t in lab.wait_running("web", 4)], 30, "a replacement")
-    r = load.stop()
+    r = load.stop(100)
 
     def belongs(f):
         """Open at a kill, or begun in the moment it takes the task's node to see the end."""
@@ -127,7 +106,7 @@ def test_a_connection_that_nobody_answered_gets_another_task(lab):
 def test_cut_node_costs_others_under_two_seconds(lab):
     web(lab, 6)
     assert any(lab.node_number(t) == 3 for t in lab.running("web"))
-    load = Load(lab, targets(lab, [1, 2]), ["new:80", "udp:40"])
+    load = lab.loadgen(["new:80", "udp:40"], targets(lab, [1, 2]))
     load.more(100)
     cut = time.monotonic()
     lab.verb("cut", 3)

@@ -19,8 +19,7 @@ import time
 import pytest
 
 from conftest import LABS, new_lab
-from meshlab import IMAGE, IMAGE2, MESHCTL, wait_for
-from test_upgrade import Load
+from meshlab import IMAGE, IMAGE2, wait_for
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 # In make check the same changes each time; a soak tries others.
@@ -175,12 +174,12 @@ def test_soak(lab):
     before = {k: wait_for(lambda: count(lab, k), 20, f"n{k} to be counted") for k in lab.nodes}
     memory = {k: (lab.pid(k), rss_kb(lab.pid(k))) for k in lab.nodes}
     mix = ["new:40", "new:5:200", "keep:30:8:3000", "udp:100"]
-    load = Load(lab, [MESHCTL, "lab", "client", "--name", lab.name, "--"], [f"{lab.addr(k)}:8100" for k in lab.nodes], mix)
+    load = lab.loadgen(mix, [f"{lab.addr(k)}:8100" for k in lab.nodes])
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         chaos.step()
     print(f"SOAK_SEED={SEED} steps={len(chaos.done)}: {' '.join(chaos.done[-200:])}")
-    result = load.stop()
+    result = load.stop(100)
     print(" ".join(f"{c['class']}={c['sent'] - c['ok']}/{c['sent']}" for c in result["classes"]), "lost")
     for name in list(chaos.services):
         lab.raw(1, "DELETE", f"/services/{name}")

@@ -9,33 +9,15 @@ import glob
 import json
 import os
 import re
-import subprocess
 
 import pytest
 
 from conftest import LABS, new_lab
-from meshlab import BUILD, IMAGE, MESHCTL, MESHD, SLOW, loadgen, wait_for
+from meshlab import BUILD, IMAGE, MESHD, wait_for
 
 NEXT = os.path.join(BUILD, "next", "meshd")
 # Connections that rest, connections that are asked all the time, new ones, datagrams.
 MIX = ["new:60", "keep:6:6:600000", "keep:60:6:600000", "udp:30"]
-
-
-class Load:
-    def __init__(self, lab, prefix, targets, mix=MIX):
-        self.p = subprocess.Popen([*prefix, *loadgen(mix, targets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        lab.processes.append(self.p)
-        assert self.p.stdout.readline() == "first answer\n"
-
-    def more(self, n):
-        self.p.stdin.write(f"more {n}\n")
-        self.p.stdin.flush()
-        assert self.p.stdout.readline() == "done\n"
-
-    def stop(self):
-        self.more(100)
-        out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
-        return json.loads(out)
 
 
 def cgroup_of(pid):
@@ -57,10 +39,10 @@ def loads(lab, ask):
     vip = next(v["Addr"].split("/")[0] for v in lab.get(1, "/services/web")["Endpoint"]["VirtualIPs"] if v["NetworkID"] == nets["net"])
     tasks = [a.split("/")[0] for t in lab.running("web") for x in t["NetworksAttachments"]
              if x["Network"]["Spec"]["Name"] == "net" for a in x["Addresses"]]
-    return {"ingress": Load(lab, [MESHCTL, "lab", "client", "--name", lab.name, "--"], [f"{lab.addr(k)}:8080" for k in lab.nodes]),
-            "VIP by socket": Load(lab, inside(ask[0], True), [f"{vip}:8000"]),
-            "VIP by packet": Load(lab, inside(ask[1]), [f"{vip}:8000"]),
-            "overlay": Load(lab, inside(ask[2]), [f"{a}:8000" for a in tasks])}
+    return {"ingress": lab.loadgen(MIX, [f"{lab.addr(k)}:8080" for k in lab.nodes]),
+            "VIP by socket": lab.loadgen(MIX, [f"{vip}:8000"], inside(ask[0], True)),
+            "VIP by packet": lab.loadgen(MIX, [f"{vip}:8000"], inside(ask[1])),
+            "overlay": lab.loadgen(MIX, [f"{a}:8000" for a in tasks], inside(ask[2]))}
 
 
 def check_nothing_failed(result):
@@ -138,7 +120,7 @@ def test_change_of_a_set(world):
             # One that was removed since and made again is another chain, and has another handle.
             for name in now.keys() & was.keys() - entries(was).keys():
                 assert now[name] == was[name] or now[name][0] != was[name][0], (name, was, now)
-    check_nothing_failed({path: l.stop() for path, l in running.items()})
+    check_nothing_failed({path: l.stop(100) for path, l in running.items()})
 
 
 def programs_of(lab, k):
@@ -158,7 +140,7 @@ def test_restart(world, verb):
         running["ingress"].more(50)
         assert (world.driver == "nft") == (len(rules) == 2) and rules_of(world, k) == rules
         assert (world.driver == "ebpf") == (len(programs) >= 12) and programs_of(world, k) == programs
-    check_nothing_failed({path: l.stop() for path, l in running.items()})
+    check_nothing_failed({path: l.stop(100) for path, l in running.items()})
 
 
 def test_upgrade_to_another_layout_and_back(world):
@@ -174,7 +156,7 @@ def test_upgrade_to_another_layout_and_back(world):
                 assert "maps of another layout taken over" in log and "hand-over without" not in log, log[-2000:]
                 pins = os.listdir(f"/run/mesh/{world.name}/n{k}/bpf")
                 assert len([m for m in pins if re.fullmatch(r"maps[\d_]+", m)]) == 1, pins
-    check_nothing_failed({path: l.stop() for path, l in running.items()})
+    check_nothing_failed({path: l.stop(100) for path, l in running.items()})
 
 
 def test_flow_tables_of_another_size(world, tmp_path):
@@ -191,4 +173,4 @@ def test_flow_tables_of_another_size(world, tmp_path):
             running["ingress"].more(50)
             metrics = world.raw(k, "GET", "/metrics")[1].decode()
             assert f'mesh_table_max_entries{{table="flows"}} {size}\n' in metrics, metrics
-    check_nothing_failed({path: l.stop() for path, l in running.items()})
+    check_nothing_failed({path: l.stop(100) for path, l in running.items()})

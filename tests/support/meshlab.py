@@ -26,12 +26,6 @@ IMAGE, IMAGE2 = "mesh-demo:1", "mesh-demo:2"
 SLOW = float(os.environ.get("MESH_TEST_SLOW", "1"))
 
 
-def loadgen(classes, targets):
-    """The open load of bench/loadgen.c; where all is slow, at as much a lower rate."""
-    slower = [":".join([kind, str(max(1, round(int(rate) / SLOW))), *more]) for kind, rate, *more in (c.split(":") for c in classes)]
-    return [os.path.join(BUILD, "bench", "loadgen"), *slower, *targets]
-
-
 def wait_for(cond, timeout=20, what="the condition", every=0.05):
     """What cond returns once it is true; an exception in it counts as not yet."""
     end = time.monotonic() + timeout * SLOW
@@ -86,13 +80,14 @@ class UnixHTTP(http.client.HTTPConnection):
 
 
 class Load:
-    """tests/support/load.py at work in the client's namespace."""
+    """A command that asks until it is told to stop: tests/support/load.py, bench/loadgen.c."""
 
-    def __init__(self, lab, targets, args):
-        self.p = subprocess.Popen([MESHCTL, "lab", "client", "--name", lab.name, "--", sys.executable,
-                                   os.path.join(SUPPORT, "load.py"), *args, *targets],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, argv, env):
+        self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+    def begin(self):
         assert self.p.stdout.readline() == "first answer\n"
+        return self
 
     def more(self, n=50):
         """Waits until n more requests were started."""
@@ -101,7 +96,7 @@ class Load:
         assert self.p.stdout.readline() == "done\n"
 
     def stop(self, after=50):
-        """{"ok": N, "failed": [[seconds, target, reason], ...], "hosts": {host: N}} once `after` more were started."""
+        """What it says at its end, once `after` more were started."""
         self.more(after)
         out, _ = self.p.communicate("stop\n", timeout=60 * SLOW)
         return json.loads(out)
@@ -209,10 +204,21 @@ class Lab:
         self.processes.append(p)
         return p
 
-    def load(self, *targets, args=()):
-        x = Load(self, targets, list(args))
+    def begin_load(self, argv, prefix=None):
+        x = Load([*(prefix or [MESHCTL, "lab", "client", "--name", self.name, "--"]), *argv], self.env)
         self.processes.append(x.p)
-        return x
+        return x.begin()
+
+    def load(self, *targets, args=()):
+        """From the client; says {"ok": N, "failed": [[seconds, target, reason], ...], "hosts": {host: N}}."""
+        return self.begin_load([sys.executable, os.path.join(SUPPORT, "load.py"), *args, *targets])
+
+    def loadgen(self, classes, targets, prefix=None):
+        """An open load, of the client or as prefix says; where all is slow, at as much a lower rate."""
+        path = os.path.join(BUILD, "bench", "loadgen")
+        assert os.path.exists(path), f"{path} was not built: make {os.path.relpath(path, ROOT)}"
+        slower = [":".join([kind, str(max(1, round(int(rate) / SLOW))), *more]) for kind, rate, *more in (c.split(":") for c in classes)]
+        return self.begin_load([path, *slower, *targets], prefix)
 
     def curl(self, url, where=0, rc=0, m=5, args=()):
         """From the client (0) or node k. Without args no curl runs, but what is said of it is the same."""

@@ -149,34 +149,33 @@ static void take_ports(const char *client, const char *peer, const char *dst, ui
 	take_ports_in(TCP, FLOW_OPEN, client, peer, dst, sport);
 }
 
-/* A client that dials a task at several addresses, faster than the task forgets, is not refused for it. */
-static void a_port_of_a_closed_connection_is_used_again(void **state)
+/* All client ports that a new flow could get are somebody's: it gets the one that is longest of no use, and its own answer. */
+static void uses_a_port_again(uint8_t proto, enum abi_flow_state taken, uint8_t begins, uint8_t answered)
 {
-	struct row row = { "all closed a moment ago",
+	struct row row = { "all taken",
 		           PROG_UPLINK,
 		           UP0,
-		           { C(8081), .proto = TCP, .tcp = SYN },
+		           { C(8081), .proto = proto, .tcp = begins },
 		           TC_ACT_REDIRECT,
-		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = TCP, .tcp = SYN, .ttl = 63 } };
+		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = proto, .tcp = begins, .ttl = 63 } };
 	struct row answer = {
 		"its answer is its own, not that of the old one",
 		PROG_TASK,
 		H1,
-		{ .smac = T1_MAC, .src = "10.0.0.11", .dst = CLIENT, .sport = 80, .proto = TCP, .tcp = SYN | ACK },
+		{ .smac = T1_MAC, .src = "10.0.0.11", .dst = CLIENT, .sport = 80, .proto = proto, .tcp = answered },
 		TC_ACT_REDIRECT,
 		.out = { .src = N1,
 		         .dst = CLIENT,
 		         .sport = 8081,
 		         .dport = 5000,
-		         .proto = TCP,
-		         .tcp = SYN | ACK,
+		         .proto = proto,
+		         .tcp = answered,
 		         .ttl = 63 }
 	};
 	struct dp_ip t1 = ip_of("10.0.0.11");
 
-	(void)state;
 	ebpf_flow_purge(e, &t1);
-	take_ports_in(TCP, FLOW_CLOSED, CLIENT, CLIENT, N1, 5000);
+	take_ports_in(proto, taken, CLIENT, CLIENT, N1, 5000);
 	row.out.src = CLIENT;
 	row.out.sport = answer.in.dport = probe(CLIENT, N1, 5000, 8081, 2);
 	run_row(&row);
@@ -184,33 +183,18 @@ static void a_port_of_a_closed_connection_is_used_again(void **state)
 	ebpf_flow_purge(e, &t1);
 }
 
+/* A client that dials a task at several addresses, faster than the task forgets, is not refused for it. */
+static void a_port_of_a_closed_connection_is_used_again(void **state)
+{
+	(void)state;
+	uses_a_port_again(TCP, FLOW_CLOSED, SYN, SYN | ACK);
+}
+
 /* Datagrams say no end: a client of many sockets that dials several addresses would run out of ports in time. */
 static void a_port_where_datagrams_rest_is_used_again(void **state)
 {
-	struct row row = { "of those that rest, the longest",
-		           PROG_UPLINK,
-		           UP0,
-		           { C(8081), .proto = UDP },
-		           TC_ACT_REDIRECT,
-		           .out = { .dst = "10.0.0.11", .dport = 80, .proto = UDP, .ttl = 63 } };
-	struct row answer = {
-		"its answer is its own",
-		PROG_TASK,
-		H1,
-		{ .smac = T1_MAC, .src = "10.0.0.11", .dst = CLIENT, .sport = 80, .proto = UDP },
-		TC_ACT_REDIRECT,
-		.out = { .src = N1, .dst = CLIENT, .sport = 8081, .dport = 5000, .proto = UDP, .ttl = 63 }
-	};
-	struct dp_ip t1 = ip_of("10.0.0.11");
-
 	(void)state;
-	ebpf_flow_purge(e, &t1);
-	take_ports_in(UDP, FLOW_OPEN, CLIENT, CLIENT, N1, 5000);
-	row.out.src = CLIENT;
-	row.out.sport = answer.in.dport = probe(CLIENT, N1, 5000, 8081, 2);
-	run_row(&row);
-	run_row(&answer);
-	ebpf_flow_purge(e, &t1);
+	uses_a_port_again(UDP, FLOW_OPEN, 0, 0);
 }
 
 static void no_client_port_is_free(void **state)

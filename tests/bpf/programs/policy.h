@@ -150,6 +150,16 @@ static void empty_choices(void)
 		assert_int_equal(bpf_map_delete_elem(e->table_fd[TABLE_CHOICES], &k), 0);
 }
 
+/* The first n of the crowd serve, and nobody remembers anything. */
+static void begin_crowd(enum dp_backend_state *states, int n)
+{
+	empty_choices();
+	for (int i = 0; i < CROWD; i++)
+		states[i] = i < n ? DP_SERVING : DP_BACKEND_STATE_MAX;
+	set_affine(states, NULL, 0);
+	set_port(8099, 77, false);
+}
+
 /* Affinity comes and goes, and the set changes in between: what is open stays where it is. */
 static void affinity_turned_on_and_off(void **state)
 {
@@ -161,11 +171,7 @@ static void affinity_turned_on_and_off(void **state)
 	int at[240], n = 60;
 
 	(void)state;
-	empty_choices();
-	for (int i = 0; i < CROWD; i++)
-		states[i] = i < 4 ? DP_SERVING : DP_BACKEND_STATE_MAX;
-	set_affine(states, NULL, 0);
-	set_port(8099, 77, false);
+	begin_crowd(states, 4);
 	begin_connections(at, 0, n);
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		for (int t = 4; t < 6; t++)
@@ -244,11 +250,7 @@ static void datagrams_through_a_switch(void **state)
 	int mine[40], n = 0;
 
 	(void)state;
-	empty_choices();
-	for (int i = 0; i < CROWD; i++)
-		states[i] = i < 2 ? DP_SERVING : DP_BACKEND_STATE_MAX;
-	set_affine(states, NULL, 0);
-	set_port(8099, 77, false);
+	begin_crowd(states, 2);
 	for (int f = 0; n < 40; f++)
 		if (datagram_goes_to(f) == 0)
 			mine[n++] = f;
@@ -268,11 +270,7 @@ static void datagrams_leave_who_drains(void **state)
 	unsigned there = 0;
 
 	(void)state;
-	empty_choices();
-	for (int i = 0; i < CROWD; i++)
-		states[i] = i < 2 ? DP_SERVING : DP_BACKEND_STATE_MAX;
-	set_affine(states, NULL, 0);
-	set_port(8099, 77, false);
+	begin_crowd(states, 2);
 	states[2] = DP_SERVING;
 	set_affine(states, NULL, 0);
 	for (int f = 0; f < 100; f++)
